@@ -1,0 +1,1 @@
+"""MLPerf Inference runs on GPU nodes as one declarative Kubernetes object."""

@@ -1,0 +1,1 @@
+"""The project's Kubernetes API, one module a version."""

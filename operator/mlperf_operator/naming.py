@@ -1,0 +1,76 @@
+"""Names, labels and owner references of everything that belongs to a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlperf_operator.api.v1alpha1 import API_VERSION, GROUP, KIND, MLPerfRun
+
+MANAGER = "mlperf-operator"
+"""Field manager of server-side apply and value of the managed-by label."""
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+RUN_LABEL = f"{GROUP}/run"
+RUN_UID_LABEL = f"{GROUP}/run-uid"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+SELECTOR = f"{MANAGED_BY_LABEL}={MANAGER}"
+
+
+def job_name(run: MLPerfRun) -> str:
+    """Name of the run's Job: the run's own."""
+    return run.metadata.name
+
+
+def recovery_job_name(run: MLPerfRun) -> str:
+    """Name of the Job that reads results again from the volume."""
+    return f"{run.metadata.name}-collect"
+
+
+def agent_config_map_name(run: MLPerfRun) -> str:
+    """Name of the ConfigMap with the stage wrapper and its plan."""
+    return f"{run.metadata.name}-agent"
+
+
+def gpu_config_map_name(run: MLPerfRun) -> str:
+    """Name of the ConfigMap with the rendered overrides and Makefile.docker."""
+    return f"{run.metadata.name}-gpu-config"
+
+
+def claim_name(run: MLPerfRun, volume: str) -> str:
+    """Name of the claim made for the volume `scratch` or `results`."""
+    return f"{run.metadata.name}-{volume}"
+
+
+def labels(run: MLPerfRun, component: str) -> dict[str, str]:
+    """Labels of an object that belongs to the run."""
+    return {
+        "app.kubernetes.io/name": "mlperf-run",
+        MANAGED_BY_LABEL: MANAGER,
+        COMPONENT_LABEL: component,
+        RUN_LABEL: run.metadata.name,
+        RUN_UID_LABEL: run.metadata.uid,
+    }
+
+
+def owner_reference(run: MLPerfRun) -> dict[str, Any]:
+    """Reference that makes the garbage collector delete an object with its run."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": run.metadata.name,
+        "uid": run.metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def metadata(run: MLPerfRun, name: str, component: str, *, owned: bool = True) -> dict[str, Any]:
+    """Object metadata of something that belongs to the run; without `owned` it outlives it."""
+    meta: dict[str, Any] = {
+        "name": name,
+        "namespace": run.metadata.namespace,
+        "labels": labels(run, component),
+    }
+    if owned:
+        meta["ownerReferences"] = [owner_reference(run)]
+    return meta

@@ -1,0 +1,78 @@
+"""Everything that an administrator may set, read from the environment (prefix MLPERF_OPERATOR_) and the suites file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from mlperf_operator.suites import BUILT_IN, Suite
+
+
+class SettingsError(Exception):
+    """The administrator's settings cannot be used; the message says which and why."""
+
+
+class Settings(BaseSettings):
+    """The operator's settings. Lists are comma-separated in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="MLPERF_OPERATOR_", frozen=True, extra="ignore")
+
+    namespace: str = Field(default="mlperf-system", description="The operator's own namespace, which holds its Lease.")
+    identity: str = Field(default="", description="Holder name in the Lease; the pod's name.")
+    image: str = Field(default="mlperf-operator:latest", description="The operator's image, which `collect` runs in.")
+    image_pull_policy: str = Field(default="IfNotPresent", description="Pull policy of the run's containers.")
+    suite_images: dict[str, str] = Field(
+        default_factory=dict, description="JSON object: default image by suite, instead of the suite's own."
+    )
+    suites_file: Path | None = Field(default=None, description="YAML list of further suites.")
+    allowed_host_paths: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Prefixes that spec.scratch.hostPath and spec.results.hostPath may lie under."
+    )
+    allowed_images: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Prefixes that spec.image may start with. Empty: only the suites' own images."
+    )
+    workers: int = Field(default=16, ge=1, le=256, description="Runs reconciled at the same time.")
+    health_port: int = Field(default=8081, ge=1, le=65535, description="Port of /healthz and /readyz.")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    resync_seconds: float = Field(default=600, gt=0, description="Every run is looked at again this often, jittered.")
+    lease_duration_seconds: int = Field(default=15, ge=3, description="Time after which a silent leader has lost.")
+    lease_renew_deadline_seconds: float = Field(default=10, gt=0, description="A leader that cannot renew gives up.")
+    lease_retry_seconds: float = Field(default=2, gt=0, description="Pause between tries to renew or to acquire.")
+
+    @field_validator("allowed_host_paths", "allowed_images", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    def suites(self) -> dict[str, Suite]:
+        """Return the suites by name, the administrator's beside the built-in ones, with their images replaced.
+
+        Raises:
+            SettingsError: the suites file cannot be read, or a suite in it is wrong or has a built-in's name.
+        """
+        known = dict(BUILT_IN)
+        for suite in _read_suites(self.suites_file) if self.suites_file else ():
+            if suite.name in BUILT_IN:
+                raise SettingsError(f"{self.suites_file}: {suite.name} is built in; give the suite another name")
+            known[suite.name] = suite
+        unknown = sorted(set(self.suite_images) - set(known))
+        if unknown:
+            raise SettingsError(f"suite images name {', '.join(unknown)}; possible: {', '.join(sorted(known))}")
+        return {
+            name: suite.model_copy(update={"image": self.suite_images.get(name, suite.image)})
+            for name, suite in known.items()
+        }
+
+
+def _read_suites(path: Path) -> list[Suite]:
+    try:
+        documents = yaml.safe_load(path.read_text()) or []
+        return [Suite.model_validate(document) for document in documents]
+    except (OSError, yaml.YAMLError, ValidationError, TypeError) as error:
+        raise SettingsError(f"{path}: {error}") from error

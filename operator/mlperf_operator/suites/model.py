@@ -1,0 +1,124 @@
+"""The schema of a suite."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from mlperf_operator.api.v1alpha1 import ConfigVersion, Scenario
+
+StageName = Literal["prebuild", "download-data", "download-model", "preprocess-data", "build"]
+STAGE_ORDER: tuple[StageName, ...] = ("prebuild", "download-data", "download-model", "preprocess-data", "build")
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Postcondition(_Data):
+    """Files that must be there after a step, whatever its command returned."""
+
+    glob: str = Field(description="Absolute path pattern inside the container; ** crosses folders.")
+    min_count: int = Field(default=1, ge=1, description="Fewest files that must match.")
+    min_bytes: int = Field(default=1, ge=0, description="Smallest size of each, in bytes.")
+    md5: str | None = Field(default=None, description="MD5 of each, in hex.")
+    sha256: str | None = Field(default=None, description="SHA-256 of each, in hex.")
+
+
+class MakeStep(_Data):
+    """One make target of a stage."""
+
+    target: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Make target.")
+    per_benchmark: bool = Field(default=False, description='Run once a benchmark with BENCHMARKS="<name>".')
+    scope: Literal["Private", "Shared"] = Field(
+        default="Private", description="Shared: its outcome lies on scratch, and runs that share it do it once."
+    )
+    publish_tree: bool = Field(default=False, description="Keep the built code tree on scratch for later runs.")
+    retries: int = Field(default=0, ge=0, le=10, description="Further tries, for downloads.")
+    postconditions: dict[str, tuple[Postcondition, ...]] = Field(
+        default_factory=dict, description="By benchmark; the key `*` is for all."
+    )
+
+
+class StageSpec(_Data):
+    """One init container."""
+
+    name: StageName = Field(description="Name of the container.")
+    steps: tuple[MakeStep, ...] = Field(description="Make targets in order.")
+
+
+class SuiteBenchmark(_Data):
+    """A benchmark that the suite has."""
+
+    scenarios: tuple[Scenario, ...] = Field(min_length=1, description="Scenarios it has, in running order.")
+    variants: dict[ConfigVersion, str] = Field(description="Official name by configVersion, such as bert-99.9.")
+
+
+class SystemSpec(_Data):
+    """A system under test."""
+
+    gpu_product: str | None = Field(default=None, description="GPU name as nvidia-smi prints it, without vendor.")
+    gpu_count: int = Field(default=0, ge=0, description="Number of GPUs that the system has.")
+    make_arguments: tuple[str, ...] = Field(
+        default=(), description="Make arguments for the containers that see no GPU, such as SM=80."
+    )
+
+
+class CodeSource(_Data):
+    """Where the code tree comes from."""
+
+    path: str | None = Field(default=None, description="Folder of the image.")
+    git_url: str | None = Field(default=None, description="Git repository.")
+    git_commit: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$", description="Full commit id.")
+    sub_path: str = Field(default="", description="Folder of the repository that is the tree.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CodeSource:
+        if (self.path is None) == (self.git_url is None) or (self.git_url is None) != (self.git_commit is None):
+            msg = "set path, or gitUrl together with gitCommit"
+            raise ValueError(msg)
+        return self
+
+
+class Suite(_Data):
+    """A version of a benchmark harness with NVIDIA's make contract."""
+
+    name: str = Field(description="Name used in spec.suite.")
+    image: str = Field(description="Default container image.")
+    code: CodeSource = Field(description="Code tree.")
+    systems: dict[str, SystemSpec] = Field(description="Systems it knows, by name.")
+    benchmarks: dict[str, SuiteBenchmark] = Field(description="Benchmarks it has.")
+    config_versions: tuple[ConfigVersion, ...] = Field(description="Config versions it can run.")
+    refused_config_versions: dict[ConfigVersion, str] = Field(
+        default_factory=dict, description="Config versions it cannot run, with the reason."
+    )
+    uses_gpu: bool = Field(description="Whether preflight and run request GPUs and a driver is needed.")
+    requires_scratch: bool = Field(description="Whether spec.scratch must name a lasting volume.")
+    run_as_root: bool = Field(description="Whether the image needs uid 0.")
+    shm_bytes: int = Field(default=0, ge=0, description="Size of /dev/shm in bytes; 0 leaves the runtime's default.")
+    memlock: bool = Field(default=False, description="Whether IPC_LOCK is needed.")
+    keeps_entrypoint: bool = Field(
+        default=False, description="Whether the image's entrypoint must run (args, no command)."
+    )
+    tools: tuple[str, ...] = Field(description="Programs that preflight looks for.")
+    scratch_min_free_bytes: int = Field(default=0, ge=0, description="Free space that preflight asks for, in bytes.")
+    environment: dict[str, str] = Field(default_factory=dict, description="Environment of every make call.")
+    stages: tuple[StageSpec, ...] = Field(description="Init containers that run make, in order.")
+
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> Suite:
+        names = [stage.name for stage in self.stages]
+        if names != list(STAGE_ORDER):
+            msg = f"stages must be {', '.join(STAGE_ORDER)}, in this order"
+            raise ValueError(msg)
+        return self
+
+    def variant(self, benchmark: str, config_version: ConfigVersion) -> str:
+        """Return the official name of a benchmark at a config version, such as bert-99.9.
+
+        Raises:
+            KeyError: the suite has no such benchmark or it has no variant for the config version.
+        """
+        return self.benchmarks[benchmark].variants[config_version]

@@ -1,0 +1,105 @@
+"""NVIDIA's MLPerf Inference v4.1 submission, the last with both bert and 3d-unet.
+
+Source: mlcommons/inference_results_v4.1, closed/NVIDIA (README, Makefile.const, Makefile.data, Makefile.build).
+"""
+
+from __future__ import annotations
+
+from mlperf_operator.api.v1alpha1 import ConfigVersion, Scenario
+from mlperf_operator.suites.model import (
+    CodeSource,
+    MakeStep,
+    Postcondition,
+    StageSpec,
+    Suite,
+    SuiteBenchmark,
+    SystemSpec,
+)
+
+GIB = 1024**3
+_AMPERE = ("SM=80", "NVSI_ARCH=Ampere")
+_TRITON = "the v4.1 tree cannot build its Triton backend for A100 (BUILD_TRITON=0 in Makefile.docker)"
+_SQUAD_MD5 = "3e85deb501d4e538b6bc56f786231552"
+
+NVIDIA_V4_1 = Suite(
+    name="nvidia-v4.1",
+    image="nvcr.io/nvidia/mlperf/mlperf-inference:mlpinf-v4.1-cuda12.4-pytorch24.04-ubuntu22.04-x86_64-release",
+    code=CodeSource(path="/opt/closed/NVIDIA"),
+    systems={
+        "A100_SXM4_40GBx8": SystemSpec(gpu_product="A100-SXM4-40GB", gpu_count=8, make_arguments=_AMPERE),
+        "A100_SXM4_40GBx1": SystemSpec(gpu_product="A100-SXM4-40GB", gpu_count=1, make_arguments=_AMPERE),
+        "A100_SXM4_80GBx8": SystemSpec(gpu_product="A100-SXM4-80GB", gpu_count=8, make_arguments=_AMPERE),
+    },
+    benchmarks={
+        "bert": SuiteBenchmark(
+            scenarios=(Scenario.OFFLINE, Scenario.SERVER, Scenario.SINGLE_STREAM),
+            variants={ConfigVersion.DEFAULT: "bert-99", ConfigVersion.HIGH_ACCURACY: "bert-99.9"},
+        ),
+        "3d-unet": SuiteBenchmark(
+            scenarios=(Scenario.OFFLINE, Scenario.SINGLE_STREAM),
+            variants={ConfigVersion.DEFAULT: "3d-unet-99", ConfigVersion.HIGH_ACCURACY: "3d-unet-99.9"},
+        ),
+    },
+    config_versions=(ConfigVersion.DEFAULT, ConfigVersion.HIGH_ACCURACY),
+    refused_config_versions={ConfigVersion.TRITON: _TRITON, ConfigVersion.HIGH_ACCURACY_TRITON: _TRITON},
+    uses_gpu=True,
+    requires_scratch=True,
+    run_as_root=True,
+    shm_bytes=32 * GIB,
+    memlock=True,
+    keeps_entrypoint=True,
+    tools=("make", "bash", "git", "wget", "ps", "lscpu", "nvidia-cuda-mps-control"),
+    scratch_min_free_bytes=800 * GIB,
+    environment={"EXTERNAL_USER": "1", "ARCH": "x86_64"},
+    stages=(
+        StageSpec(name="prebuild", steps=(MakeStep(target="prebuild"), MakeStep(target="link_dirs"))),
+        StageSpec(
+            name="download-data",
+            steps=(
+                MakeStep(
+                    target="download_data",
+                    per_benchmark=True,
+                    scope="Shared",
+                    retries=3,
+                    postconditions={
+                        "bert": (Postcondition(glob="/scratch/data/**/dev-v1.1.json", md5=_SQUAD_MD5),),
+                        "3d-unet": (Postcondition(glob="/scratch/data/**/case_00400/imaging.nii.gz"),),
+                    },
+                ),
+            ),
+        ),
+        StageSpec(
+            name="download-model",
+            steps=(
+                MakeStep(
+                    target="download_model",
+                    per_benchmark=True,
+                    scope="Shared",
+                    retries=3,
+                    postconditions={
+                        "bert": (
+                            Postcondition(glob="/scratch/models/**/bert*.onnx", min_count=2),
+                            Postcondition(glob="/scratch/models/**/vocab.txt"),
+                        ),
+                        "3d-unet": (Postcondition(glob="/scratch/models/**/*.onnx"),),
+                    },
+                ),
+            ),
+        ),
+        StageSpec(
+            name="preprocess-data",
+            steps=(
+                MakeStep(
+                    target="preprocess_data",
+                    per_benchmark=True,
+                    scope="Shared",
+                    postconditions={
+                        "bert": (Postcondition(glob="/scratch/preprocessed_data/**/input_ids.npy"),),
+                        "3d-unet": (Postcondition(glob="/scratch/preprocessed_data/**/preprocessed_files.pkl"),),
+                    },
+                ),
+            ),
+        ),
+        StageSpec(name="build", steps=(MakeStep(target="build", scope="Shared", publish_tree=True),)),
+    ),
+)
