@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlperf_operator.suites.model import (
+    STAGE_ORDER,
     CodeSource,
     MakeStep,
     Postcondition,
@@ -25,6 +26,7 @@ __all__ = [
     "BUILT_IN",
     "NVIDIA_V4_1",
     "REFERENCE_CPU",
+    "STAGE_ORDER",
     "CodeSource",
     "MakeStep",
     "Postcondition",

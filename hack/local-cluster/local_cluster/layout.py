@@ -1,0 +1,140 @@
+"""Where a cluster keeps its files, and the record that says what kind of cluster it is."""
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from local_cluster.errors import RefusalError
+
+DEFAULT_FULL = "local"
+DEFAULT_CONTROL_PLANE = "control-plane"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports of one cluster. The last four are used only by a cluster with a node."""
+
+    etcd: int = 2379
+    etcd_peer: int = 2380
+    apiserver: int = 6443
+    controller_manager: int = 10257
+    scheduler: int = 10259
+    kubelet: int = 10250
+    kubelet_health: int = 10248
+    proxy_health: int = 10256
+    proxy_metrics: int = 10249
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a cluster is: kept in its state directory, so that later commands need only its name."""
+
+    name: str
+    full: bool
+    audit: bool
+    ports: Ports
+
+    def to_json(self) -> str:
+        """Return the text that `from_json` reads."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> "Spec":
+        """Read what `to_json` wrote."""
+        data = json.loads(text)
+        return Spec(data["name"], data["full"], data["audit"], Ports(**data["ports"]))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The directories of one cluster."""
+
+    name: str
+    base: Path
+    run_base: Path
+
+    @property
+    def state(self) -> Path:
+        """Everything that must survive a restart of the machine."""
+        return self.base / self.name
+
+    @property
+    def run(self) -> Path:
+        """Sockets, mounts and network namespaces: worthless after a restart of the machine."""
+        return self.run_base / self.name
+
+    @property
+    def spec_file(self) -> Path:
+        """The cluster's record."""
+        return self.state / "cluster.json"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.state / "kubeconfig"
+
+    @property
+    def certs(self) -> Path:
+        """Keys and certificates."""
+        return self.state / "certs"
+
+    @property
+    def config(self) -> Path:
+        """Rendered configuration files."""
+        return self.state / "config"
+
+    @property
+    def logs(self) -> Path:
+        """One log a component."""
+        return self.state / "logs"
+
+    @property
+    def pids(self) -> Path:
+        """One process record a component."""
+        return self.state / "pids"
+
+    @property
+    def volumes(self) -> Path:
+        """The folders behind the persistent volumes."""
+        return self.state / "volumes"
+
+    @property
+    def containerd_socket(self) -> Path:
+        """Where containerd listens."""
+        return self.run / "containerd.sock"
+
+    def read_spec(self) -> Spec | None:
+        """Return the cluster's record, or None when there is no such cluster."""
+        try:
+            return Spec.from_json(self.spec_file.read_text())
+        except FileNotFoundError:
+            return None
+
+
+def layout_for(name: str) -> Layout:
+    """Return the directories of the cluster `name`: system folders for root, else the user's own.
+
+    Raises:
+        RefusalError: the name cannot be a folder's and an interface's name.
+    """
+    if not _NAME.fullmatch(name):
+        raise RefusalError(f"the name {name!r} is not possible: use up to 32 small letters, digits and inner hyphens")
+    if os.geteuid() == 0:
+        return Layout(name, Path("/var/lib/mlperf-operator-cluster"), Path("/run/mlperf-operator-cluster"))
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    base = state / "mlperf-operator-cluster"
+    return Layout(name, base, base)
+
+
+def cache_dir() -> Path:
+    """Return the folder for what outlives every cluster: built programs, images, locks."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "mlperf-operator"
+
+
+def all_specs(base: Path) -> list[Spec]:
+    """Return the records of every cluster under `base`, by name."""
+    return [Spec.from_json(file.read_text()) for file in sorted(base.glob("*/cluster.json"))]

@@ -1,0 +1,33 @@
+"""Mounts below a folder."""
+
+import ctypes
+import os
+import re
+from pathlib import Path
+
+from local_cluster.errors import ClusterError
+
+_MNT_DETACH = 2
+
+
+def below(mountinfo: str, folder: Path) -> list[str]:
+    """Return the mount points in or at `folder`, the last mounted first, from the text of /proc/self/mountinfo."""
+    points = [_unescape(line.split()[4]) for line in mountinfo.splitlines()]
+    return [point for point in reversed(points) if point == str(folder) or point.startswith(f"{folder}/")]
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount everything in or at `folder`.
+
+    Raises:
+        ClusterError: a mount stays.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    for point in below(Path("/proc/self/mountinfo").read_text(), folder):
+        if libc.umount2(os.fsencode(point), 0) != 0 and libc.umount2(os.fsencode(point), _MNT_DETACH) != 0:
+            raise ClusterError(f"cannot unmount {point}: {os.strerror(ctypes.get_errno())}")
+
+
+def _unescape(point: str) -> str:
+    """Undo the kernel's notation: a blank is `\\040`."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), point)

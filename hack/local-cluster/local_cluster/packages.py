@@ -1,0 +1,56 @@
+"""Programs that come from the distribution: found on the machine, else installed as packages."""
+
+import os
+import shutil
+
+from local_cluster import host
+from local_cluster.errors import RefusalError
+from local_cluster.layout import cache_dir
+from local_cluster.progress import run_long
+
+_EXTRA_PATHS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/lib/cni"
+
+# The program (or file) that shows a package is there, and the package. A program that is there already, from whatever
+# package, is used: installing Debian's containerd would remove Docker's.
+CONTROL_PLANE = {"openssl": "openssl"}
+NODE = {
+    **CONTROL_PLANE,
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "ptp": "containernetworking-plugins",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "sysctl": "procps",
+    "mount": "mount",
+}
+IMAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
+
+
+def missing(needed: dict[str, str]) -> list[str]:
+    """Return the packages to install, each once, by name."""
+    path = f"{os.environ.get('PATH', '')}:{_EXTRA_PATHS}"
+    return sorted({package for program, package in needed.items() if shutil.which(program, path=path) is None})
+
+
+def ensure(needed: dict[str, str]) -> None:
+    """Install the packages of programs that this machine lacks.
+
+    Raises:
+        RefusalError: they cannot be installed here.
+        ClusterError: the installation failed.
+    """
+    lacking = missing(needed)
+    if not lacking:
+        return
+    names = " ".join(lacking)
+    if not host.is_debian_like():
+        raise RefusalError(f"these programs are missing, and this is neither Debian nor Ubuntu to install them: {names}")
+    if os.geteuid() != 0:
+        raise RefusalError(f"these packages are missing, and only root may install them: {names}")
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    wait = ("-o", "DPkg::Lock::Timeout=300")
+    log = cache_dir() / "apt.log"
+    run_long("reading the package lists", ["apt-get", *wait, "update"], log, env=env)
+    install = ["apt-get", *wait, "install", "--yes", "--no-install-recommends", *lacking]
+    run_long(f"installing packages ({names})", install, log, env=env)

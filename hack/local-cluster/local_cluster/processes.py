@@ -1,0 +1,145 @@
+"""Daemons that outlive their starter: started, found again and stopped through a record in a file."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from local_cluster.components import Component, no_proxy
+
+STOP_SECONDS = 20.0
+_LOG_LIMIT_BYTES = 50 * 1024 * 1024
+_ADMIN_PATHS = "/usr/local/sbin:/usr/sbin:/sbin"
+_PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+
+
+@dataclass(frozen=True)
+class Record:
+    """Identifies one process beyond its number, which the kernel gives out again; `digest` is that of its configuration."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+    digest: str
+
+
+def digest(component: Component) -> str:
+    """Return a digest of a component's command line and configuration: when it differs, the process must restart."""
+    value = hashlib.sha256("\0".join(component.argv).encode())
+    for file in component.config_files:
+        value.update(file.read_bytes())
+    return value.hexdigest()[:16]
+
+
+def running(pids: Path, name: str) -> Record | None:
+    """Return the record of a component's live process, None when it has ended or belongs to an earlier boot."""
+    try:
+        record = Record(**json.loads((pids / f"{name}.json").read_text()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    same = record.boot_id == boot_id() and start_time(record.pid) == record.start_time
+    return record if same else None
+
+
+def start(component: Component, pids: Path, logs: Path) -> None:
+    """Start a component in a session of its own, with its output appended to its log."""
+    pids.mkdir(parents=True, exist_ok=True)
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / f"{component.name}.log"
+    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
+        log.rename(log.with_suffix(".log.1"))
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            component.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            cwd="/",
+            env=environment(dict(os.environ), keep_proxy=component.needs_proxy),
+        )
+    record = Record(process.pid, start_time(process.pid) or 0, boot_id(), digest(component))
+    partial = pids / f".{component.name}.partial"
+    partial.write_text(json.dumps(asdict(record)))
+    partial.rename(pids / f"{component.name}.json")
+
+
+def environment(variables: dict[str, str], *, keep_proxy: bool) -> dict[str, str]:
+    """Return a daemon's environment. Of an HTTP proxy only containerd may know: the others talk to this machine alone."""
+    kept = {name: variables[name] for name in ("HOME", "LANG") if name in variables}
+    kept["PATH"] = f"{variables.get('PATH', '/usr/local/bin:/usr/bin:/bin')}:{_ADMIN_PATHS}"
+    if keep_proxy:
+        kept |= {name: variables[name] for name in _PROXIES if name in variables}
+        kept["NO_PROXY"] = no_proxy()
+    return kept
+
+
+def stop(pids: Path, name: str) -> None:
+    """End a component and wait until it has: first politely, then not."""
+    record = running(pids, name)
+    if record:
+        end([record.pid], signal.SIGTERM, STOP_SECONDS)
+        if running(pids, name):
+            end([record.pid], signal.SIGKILL, STOP_SECONDS)
+    (pids / f"{name}.json").unlink(missing_ok=True)
+
+
+def end(process_ids: Sequence[int], sig: signal.Signals, seconds: float) -> list[int]:
+    """Send a signal to processes and wait; return those that still live."""
+    before = {pid: start_time(pid) for pid in process_ids}
+    for pid in process_ids:
+        try:
+            os.kill(pid, sig)
+        except ProcessLookupError:
+            continue
+    deadline = time.monotonic() + seconds
+    while True:
+        left = [pid for pid, started in before.items() if started is not None and start_time(pid) == started]
+        if not left or time.monotonic() > deadline:
+            return left
+        _reap()
+        time.sleep(0.05)
+
+
+def _reap() -> None:
+    """Collect our own ended children, so that they do not look alive."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
+    except ChildProcessError:
+        return
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot, or None when it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def boot_id() -> str:
+    """Return the kernel's name for this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def find(names: Sequence[str]) -> dict[int, list[str]]:
+    """Return the command lines, by process id, of all processes of the machine whose program has one of these names."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            argv = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if argv and Path(argv[0]).name in names:
+            found[int(folder.name)] = argv
+    return found

@@ -1,0 +1,76 @@
+"""Takes a cluster away, whatever state it is in, and leaves nothing of it on the machine."""
+
+import shutil
+from pathlib import Path
+
+from local_cluster import containers, mounts, network, processes
+from local_cluster.components import components
+from local_cluster.layout import Layout, Spec
+from local_cluster.locks import locked
+from local_cluster.progress import say
+
+CNI_RESULTS = Path("/var/lib/cni/results")
+CONTAINER_LOG_LINKS = Path("/var/log/containers")
+
+
+def down(layout: Layout) -> None:
+    """Stop every process, end every container, and remove mounts, network, cgroups, settings and folders; repeatable."""
+    with locked(f"cluster-{layout.name}", f"it changes the cluster {layout.name!r}"):
+        spec = layout.read_spec()
+        if spec is None and not layout.state.exists() and not layout.run.exists():
+            say(f"there is no cluster {layout.name!r}")
+            return
+        if spec is not None:
+            _stop_processes(layout, spec)
+        if spec is not None and spec.full:
+            _remove_node(layout)
+        for folder in {layout.run, layout.state}:
+            mounts.unmount_below(folder)
+            _remove_folder(folder)
+        say(f"the cluster {layout.name!r} is gone")
+
+
+def _stop_processes(layout: Layout, spec: Spec) -> None:
+    """Stop in the order opposite to the start, but containerd last: it holds no port that another one waits for."""
+    for component in reversed(components(layout, spec, Path())):
+        if component.name == "containerd":
+            containers.end_all(layout)
+        if processes.running(layout.pids, component.name):
+            say(f"stopping {component.name}")
+        processes.stop(layout.pids, component.name)
+
+
+def _remove_node(layout: Layout) -> None:
+    containers.end_all(layout)
+    mounts.unmount_below(layout.run)
+    containers.remove_cgroups(containers.cgroup_roots(Path("/sys/fs/cgroup")))
+    containers.remove_cni_results(CNI_RESULTS)
+    _remove_log_links(CONTAINER_LOG_LINKS, layout.state)
+    network.remove()
+    restore_sysctls(layout)
+
+
+def _remove_log_links(links: Path, target: Path) -> None:
+    """Remove the links that the kubelet keeps to container logs, in a folder that its configuration cannot move."""
+    if not links.is_dir():
+        return
+    for link in list(links.iterdir()):
+        if link.is_symlink() and link.readlink().is_relative_to(target):
+            link.unlink()
+    if not any(links.iterdir()):
+        links.rmdir()
+
+
+def restore_sysctls(layout: Layout) -> None:
+    """Put the kernel settings back that the first start found."""
+    file = layout.state / "sysctls"
+    if file.exists():
+        network.write_sysctls(dict(line.split("=", 1) for line in file.read_text().splitlines()))
+
+
+def _remove_folder(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    parent = folder.parent
+    if parent.is_dir() and not any(parent.iterdir()):
+        parent.rmdir()

@@ -1,0 +1,132 @@
+"""The Events that tell a run's story in `kubectl describe mlr`: pure, from the old status to the new one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mlperf_operator import naming
+from mlperf_operator.api.v1alpha1 import (
+    API_VERSION,
+    KIND,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    MLPerfRun,
+    MLPerfRunStatus,
+    StageState,
+)
+from mlperf_operator.observed import format_time
+
+MAX_MESSAGE = 1024
+"""Longest note that the API server accepts in an Event."""
+
+_BAD_WHEN_FALSE = frozenset(
+    {
+        ConditionType.ACCEPTED,
+        ConditionType.SUCCEEDED,
+        ConditionType.RESULTS_VALID,
+        ConditionType.ACCURACY_MET,
+        ConditionType.EXPECTATIONS_MET,
+    }
+)
+_TOLD = _BAD_WHEN_FALSE | {ConditionType.SUSPENDED, ConditionType.PREPARED}
+_STAGE_WORDS = {
+    StageState.RUNNING: ("StageStarted", "started"),
+    StageState.COMPLETED: ("StageCompleted", "is done"),
+    StageState.SKIPPED: ("StageSkipped", "was skipped"),
+    StageState.FAILED: ("StageFailed", "failed"),
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """One Event without its bookkeeping."""
+
+    kind: str
+    """Normal or Warning."""
+    reason: str
+    message: str
+
+
+def notes(old: MLPerfRunStatus, new: MLPerfRunStatus) -> list[Note]:
+    """Return what changed from the old status to the new one, in the order to tell it."""
+    return [*_pod_notes(old, new), *_stage_notes(old, new), *_condition_notes(old, new)]
+
+
+def _pod_notes(old: MLPerfRunStatus, new: MLPerfRunStatus) -> Iterator[Note]:
+    if new.job_name is not None and old.job_name is None:
+        yield Note("Normal", "JobCreated", f"created Job {new.job_name}")
+    if new.pod_name is not None and old.pod_name is not None and new.pod_name != old.pod_name:
+        yield Note("Warning", "PodReplaced", f"pod {new.pod_name} replaces {old.pod_name}; finished stages are kept")
+
+
+def _stage_notes(old: MLPerfRunStatus, new: MLPerfRunStatus) -> Iterator[Note]:
+    before = {stage.name: stage.state for stage in old.stages}
+    for stage in new.stages:
+        if stage.state is before.get(stage.name) or stage.state not in _STAGE_WORDS:
+            continue
+        reason, words = _STAGE_WORDS[stage.state]
+        kind = "Warning" if stage.state is StageState.FAILED else "Normal"
+        detail = f": {stage.message}" if stage.message else ""
+        yield Note(kind, reason, f"stage {stage.name} {words}{detail}")
+
+
+def _condition_notes(old: MLPerfRunStatus, new: MLPerfRunStatus) -> Iterator[Note]:
+    before = {condition.type: condition for condition in old.conditions}
+    for condition in new.conditions:
+        stored = before.get(condition.type)
+        if condition.type in _TOLD and _is_news(condition, stored):
+            bad = condition.status is ConditionStatus.FALSE and condition.type in _BAD_WHEN_FALSE
+            message = condition.message or condition.reason
+            yield Note("Warning" if bad else "Normal", f"{condition.type}{condition.status}", message)
+        elif condition.type is ConditionType.SUCCEEDED and _waits_for_new_reason(condition, stored):
+            yield Note("Warning", condition.reason, condition.message)
+
+
+def _is_news(condition: Condition, stored: Condition | None) -> bool:
+    if condition.status is ConditionStatus.UNKNOWN:
+        return False
+    if stored is None:
+        return condition.status is ConditionStatus.TRUE or condition.type in _BAD_WHEN_FALSE
+    return stored.status is not condition.status
+
+
+_PROGRESS_REASONS = frozenset({"Starting", "Running", "PodStarting", "PodNotCreated", "Suspended"})
+
+
+def _waits_for_new_reason(condition: Condition, stored: Condition | None) -> bool:
+    changed = stored is None or stored.reason != condition.reason
+    return changed and condition.status is ConditionStatus.UNKNOWN and condition.reason not in _PROGRESS_REASONS
+
+
+def event(run: MLPerfRun, note: Note, now: datetime, attempt: int | None) -> dict[str, Any]:
+    """Build the Event. Its name is derived from its content, so that telling the same thing twice is refused."""
+    content = f"{run.metadata.uid}/{attempt}/{note.reason}/{note.message}/{run.metadata.generation}"
+    moment = format_time(now)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{run.metadata.name}.{hashlib.sha256(content.encode()).hexdigest()[:16]}",
+            "namespace": run.metadata.namespace,
+        },
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": run.metadata.name,
+            "namespace": run.metadata.namespace,
+            "uid": run.metadata.uid,
+        },
+        "type": note.kind,
+        "reason": note.reason,
+        "message": note.message[:MAX_MESSAGE],
+        "source": {"component": naming.MANAGER},
+        "reportingComponent": naming.MANAGER,
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }

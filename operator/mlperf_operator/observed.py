@@ -1,0 +1,218 @@
+"""What the operator saw: slim frozen records of cluster objects, and the snapshot that one decision is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mlperf_operator.api.v1alpha1 import ResultStatus
+from mlperf_operator.naming import COMPONENT_LABEL, RUN_LABEL, RUN_UID_LABEL
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """An MLPerfRun as stored: not yet checked."""
+
+    namespace: str
+    name: str
+    uid: str
+    body: Raw
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A Job of a run."""
+
+    namespace: str
+    name: str
+    uid: str
+    run: str
+    run_uid: str
+    component: str
+    deleting: bool
+    suspend: bool
+    active: int
+    created_at: datetime
+    start_time: datetime | None
+    outcome: str | None
+    """Complete, Failed or None while it goes on."""
+    reason: str
+    message: str
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class ContainerRecord:
+    """A container of a pod, init containers included."""
+
+    name: str
+    state: str
+    """Waiting, Running or Terminated."""
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True)
+class PodRecord:
+    """A pod of a run."""
+
+    namespace: str
+    name: str
+    uid: str
+    job: str
+    run: str
+    run_uid: str
+    node: str | None
+    phase: str
+    reason: str
+    message: str
+    created_at: datetime
+    start_time: datetime | None
+    deleting: bool
+    unschedulable: str
+    """The scheduler's message while no node fits, else empty."""
+    disrupted: bool
+    containers: tuple[ContainerRecord, ...]
+
+    def container(self, name: str) -> ContainerRecord | None:
+        """Return the container of that name, or None before the kubelet reported it."""
+        return next((c for c in self.containers if c.name == name), None)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `collect` reported for exactly this run's uid, verified by count and sha256."""
+
+    results: tuple[ResultStatus, ...]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A name that the run needs belongs to somebody else."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The world as one reconciliation sees it."""
+
+    job: JobRecord | None = None
+    pods: tuple[PodRecord, ...] = ()
+    """Pods of the run's Job, oldest first."""
+    recovery_job: JobRecord | None = None
+    recovery_pods: tuple[PodRecord, ...] = ()
+    job_warnings: tuple[str, ...] = ()
+    """Messages of the Job's warning events, read only while it has no pod."""
+    report: Report | None = None
+    report_error: str = ""
+    """Why there is no report although the Job has ended."""
+    conflict: Conflict | None = None
+    config_error: str = ""
+    """What is wrong with the run's configuration values."""
+    config_digest: str = ""
+
+    @property
+    def pod(self) -> PodRecord | None:
+        """The latest pod of the run's Job."""
+        return self.pods[-1] if self.pods else None
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Parse the API server's RFC 3339 time; None stays None."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def format_time(moment: datetime) -> str:
+    """Format a time as the API server does: RFC 3339, UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _created(meta: Raw) -> datetime:
+    return parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC)
+
+
+def decode_run(body: Raw) -> RunRecord:
+    """Keep of an MLPerfRun what reconciling needs."""
+    meta = body["metadata"]
+    slim = {key: value for key, value in meta.items() if key != "managedFields"}
+    return RunRecord(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"], body={**body, "metadata": slim})
+
+
+def decode_job(body: Raw) -> JobRecord:
+    """Keep of a Job what reconciling needs."""
+    meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
+    labels = meta.get("labels", {})
+    end = next(
+        (c for c in status.get("conditions") or () if c["type"] in ("Complete", "Failed") and c["status"] == "True"),
+        None,
+    )
+    return JobRecord(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        run=labels.get(RUN_LABEL, ""),
+        run_uid=labels.get(RUN_UID_LABEL, ""),
+        component=labels.get(COMPONENT_LABEL, ""),
+        deleting="deletionTimestamp" in meta,
+        suspend=bool(spec.get("suspend")),
+        active=int(status.get("active") or 0),
+        created_at=_created(meta),
+        start_time=parse_time(status.get("startTime")),
+        outcome=end["type"] if end else None,
+        reason=end.get("reason", "") if end else "",
+        message=end.get("message", "") if end else "",
+        ended_at=parse_time(end.get("lastTransitionTime")) if end else None,
+    )
+
+
+def decode_pod(body: Raw) -> PodRecord:
+    """Keep of a pod what reconciling needs."""
+    meta, status = body["metadata"], body.get("status", {})
+    labels = meta.get("labels", {})
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled", {})
+    statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    return PodRecord(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        job=labels.get("batch.kubernetes.io/job-name", ""),
+        run=labels.get(RUN_LABEL, ""),
+        run_uid=labels.get(RUN_UID_LABEL, ""),
+        node=body.get("spec", {}).get("nodeName"),
+        phase=status.get("phase", "Pending"),
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        created_at=_created(meta),
+        start_time=parse_time(status.get("startTime")),
+        deleting="deletionTimestamp" in meta,
+        unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
+        disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
+        containers=tuple(_decode_container(status) for status in statuses),
+    )
+
+
+def _decode_container(status: Raw) -> ContainerRecord:
+    state = status.get("state", {})
+    kind = next((key for key in ("terminated", "running", "waiting") if key in state), "waiting")
+    facts = state.get(kind) or {}
+    return ContainerRecord(
+        name=status["name"],
+        state=kind.capitalize(),
+        reason=facts.get("reason", ""),
+        message=facts.get("message", ""),
+        exit_code=facts.get("exitCode"),
+        started_at=parse_time(facts.get("startedAt")),
+        finished_at=parse_time(facts.get("finishedAt")),
+        restarts=int(status.get("restartCount") or 0),
+    )

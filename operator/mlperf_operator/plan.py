@@ -1,0 +1,133 @@
+"""What to do next for a run: pure, from the present state alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.observed import Observed, parse_time
+from mlperf_operator.outcome import POD_EXPECTED_AFTER, RUN_TIMEOUT_GRACE, waiting_since
+from mlperf_operator.resources import stage_plan
+from mlperf_operator.resources.configmaps import agent_config_map, gpu_config_map
+from mlperf_operator.resources.job import Images, job, recovery_job
+from mlperf_operator.resources.volumes import claims, outlives_pod
+from mlperf_operator.status import is_finished
+from mlperf_operator.suites import Suite
+
+RECHECK = timedelta(seconds=30)
+"""How often a Job without a pod is asked again why."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the objects of a run are made from, besides its spec."""
+
+    suite: Suite
+    images: Images
+    agent_files: Mapping[str, str]
+    override_files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Create:
+    """Create an object that must not be there yet, or be this run's own."""
+
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SetSuspend:
+    """Set the Job's suspend."""
+
+    suspend: bool
+
+
+@dataclass(frozen=True)
+class DeleteRun:
+    """Delete the MLPerfRun: its time to live is over."""
+
+
+Action = Create | SetSuspend | DeleteRun
+
+
+def desired_objects(run: MLPerfRun, inputs: Inputs) -> list[dict[str, Any]]:
+    """Return the objects of a run in the order in which they are created: the Job last, so that it finds the others."""
+    plan = stage_plan.build_plan(run, inputs.suite, inputs.images.harness)
+    return [
+        *claims(run),
+        agent_config_map(run, plan, inputs.agent_files),
+        gpu_config_map(run, inputs.override_files),
+        job(run, inputs.suite, inputs.images, inputs.override_files, config_digest(run, inputs)),
+    ]
+
+
+def config_digest(run: MLPerfRun, inputs: Inputs) -> str:
+    """Return the sha256 of everything that the run's Job is made from, but for its names."""
+    spec = run.spec.model_dump(mode="json", exclude={"suspend", "ttl_seconds_after_finished"})
+    return stage_plan.digest(
+        [spec, inputs.suite.model_dump(mode="json"), inputs.images.harness, dict(inputs.override_files)]
+    )
+
+
+def start(run: MLPerfRun, inputs: Inputs) -> list[Action]:
+    """Return what starts a run that has no Job and never had one."""
+    return [Create(body) for body in desired_objects(run, inputs)]
+
+
+def keep_going(run: MLPerfRun, observed: Observed) -> list[Action]:
+    """Return what a run under way needs: its Job suspended or not, as the spec says. Kueue owns that of queued runs."""
+    job_record = observed.job
+    if job_record is None or job_record.outcome is not None or run.spec.queue_name is not None:
+        return []
+    return [] if job_record.suspend == run.spec.suspend else [SetSuspend(run.spec.suspend)]
+
+
+def recover(run: MLPerfRun, observed: Observed, inputs: Inputs) -> list[Action]:
+    """Return what reads lost results again from the volume."""
+    if observed.recovery_job is not None or not outlives_pod(run):
+        return []
+    node = (observed.pod.node if observed.pod is not None else None) or run.status.node
+    return [Create(recovery_job(run, inputs.suite, inputs.images, inputs.override_files, node))]
+
+
+def finish(run: MLPerfRun, observed: Observed, now: datetime) -> list[Action]:
+    """Return what a finished run still needs: its Job stopped where it would go on, and its end of life."""
+    if _expiry(run) is not None and now >= (_expiry(run) or now):
+        return [DeleteRun()]
+    job_record = observed.job
+    if job_record is not None and job_record.outcome is None and not job_record.suspend:
+        return [SetSuspend(suspend=True)]
+    return []
+
+
+def _expiry(run: MLPerfRun) -> datetime | None:
+    ended, ttl = parse_time(run.status.completion_time), run.spec.ttl_seconds_after_finished
+    return ended + timedelta(seconds=ttl) if ended is not None and ttl is not None else None
+
+
+def next_look(run: MLPerfRun, observed: Observed, now: datetime) -> timedelta | None:
+    """Return after how long time alone changes what to do, or None when only an event can."""
+    moments: list[datetime] = []
+    if is_finished(run.status):
+        moments += [moment for moment in [_expiry(run)] if moment is not None]
+    else:
+        moments += _deadlines(run, observed, now)
+    return max(min(moments) - now, timedelta(0)) if moments else None
+
+
+def _deadlines(run: MLPerfRun, observed: Observed, now: datetime) -> list[datetime]:
+    moments: list[datetime] = []
+    waiting = waiting_since(observed)
+    if waiting is not None:
+        moments.append(waiting + timedelta(seconds=run.spec.start_timeout_seconds))
+        if observed.pod is None:
+            first = waiting + POD_EXPECTED_AFTER
+            moments.append(first if now < first else now + RECHECK)
+    job_record = observed.job
+    if job_record is not None and job_record.start_time is not None and job_record.outcome is None:
+        limit = timedelta(seconds=run.spec.run_timeout_seconds)
+        moments.append(job_record.start_time + limit + RUN_TIMEOUT_GRACE + timedelta(seconds=1))
+    return moments

@@ -1,0 +1,139 @@
+"""The run's Job, and the Job that reads results again when `collect` could not report them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mlperf_operator import naming
+from mlperf_operator.api.v1alpha1 import GpuAccess, MLPerfRun, to_wire
+from mlperf_operator.resources.containers import (
+    COLLECT,
+    PREPARE_STAGES,
+    RUN,
+    collect_container,
+    harness_container,
+    pod_security_context,
+)
+from mlperf_operator.resources.volumes import volumes
+from mlperf_operator.suites import Suite
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+CONFIG_DIGEST_ANNOTATION = "mlperf.dev/config-digest"
+
+GRACE_SECONDS = 300
+"""Time for `collect` to finalise after SIGTERM."""
+
+FAIL_CODES = (64, 65)
+"""Exit codes of the stage wrapper that no retry can mend: configuration, stage failed."""
+
+RECOVERY_BACKOFF_LIMIT = 2
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of a run's containers, and how they are pulled."""
+
+    harness: str
+    operator: str
+    pull_policy: str
+
+
+def job(
+    run: MLPerfRun, suite: Suite, images: Images, override_paths: Iterable[str], config_digest: str
+) -> dict[str, Any]:
+    """Build the run's Job. It is created once and never changed but for `suspend`."""
+    spec = run.spec
+    metadata = naming.metadata(run, naming.job_name(run), RUN)
+    metadata["annotations"] = {CONFIG_DIGEST_ANNOTATION: config_digest}
+    if spec.queue_name:
+        metadata["labels"][QUEUE_LABEL] = spec.queue_name
+    harness = [*PREPARE_STAGES, RUN]
+    containers = {name: harness_container(run, suite, images.harness, images.pull_policy, name) for name in harness}
+    collect = collect_container(run, suite, images.operator, images.pull_policy)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": spec.backoff_limit,
+            "completions": 1,
+            "parallelism": 1,
+            "suspend": spec.suspend or spec.queue_name is not None,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {"rules": _failure_rules(harness)},
+            "template": {
+                "metadata": {"labels": naming.labels(run, RUN)},
+                "spec": {
+                    **_pod_spec(run, suite, override_paths),
+                    "activeDeadlineSeconds": spec.run_timeout_seconds,
+                    "initContainers": [*(containers[name] for name in PREPARE_STAGES), collect],
+                    "containers": [containers[RUN]],
+                },
+            },
+        },
+    }
+
+
+def _failure_rules(containers: Iterable[str]) -> list[dict[str, Any]]:
+    # A rule without a container name would match the sidecar's 143 too.
+    disrupted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    return [disrupted] + [
+        {
+            "action": "FailJob",
+            "onExitCodes": {"containerName": name, "operator": "In", "values": list(FAIL_CODES)},
+        }
+        for name in containers
+    ]
+
+
+def _pod_spec(run: MLPerfRun, suite: Suite, override_paths: Iterable[str]) -> dict[str, Any]:
+    spec = run.spec
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": pod_security_context(suite),
+        "volumes": volumes(run, override_paths, suite.shm_bytes),
+    }
+    if spec.node_selector:
+        pod["nodeSelector"] = dict(spec.node_selector)
+    if spec.tolerations:
+        pod["tolerations"] = [to_wire(toleration) for toleration in spec.tolerations]
+    if spec.image_pull_secrets:
+        pod["imagePullSecrets"] = [to_wire(secret) for secret in spec.image_pull_secrets]
+    if suite.uses_gpu and spec.gpu.access is GpuAccess.RUNTIME_CLASS:
+        pod["runtimeClassName"] = "nvidia"
+    return pod
+
+
+def recovery_job(
+    run: MLPerfRun, suite: Suite, images: Images, override_paths: Iterable[str], node: str | None
+) -> dict[str, Any]:
+    """Build the Job that runs `collect --once` on the run's results volume, on the node that may hold it."""
+    container = collect_container(run, suite, images.operator, images.pull_policy)
+    del container["restartPolicy"]
+    container["command"] = [*container["command"], "--once"]
+    pod = _pod_spec(run, suite, override_paths)
+    if node is not None:
+        field = {"key": "metadata.name", "operator": "In", "values": [node]}
+        pod["affinity"] = {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [field]}]}
+            }
+        }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": naming.metadata(run, naming.recovery_job_name(run), COLLECT),
+        "spec": {
+            "backoffLimit": RECOVERY_BACKOFF_LIMIT,
+            "activeDeadlineSeconds": 2 * GRACE_SECONDS,
+            "template": {
+                "metadata": {"labels": naming.labels(run, COLLECT)},
+                "spec": {**pod, "containers": [container]},
+            },
+        },
+    }

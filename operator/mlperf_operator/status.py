@@ -1,0 +1,125 @@
+"""next_status: what the run's status should say, from what was observed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from mlperf_operator import naming
+from mlperf_operator.acceptance import Refusal
+from mlperf_operator.api.v1alpha1 import (
+    ConditionStatus,
+    ConditionType,
+    Metric,
+    MLPerfRun,
+    MLPerfRunStatus,
+    ResultStatus,
+    StageState,
+    StageStatus,
+    TestMode,
+)
+from mlperf_operator.conditions import Facts, conditions, status_of
+from mlperf_operator.observed import Observed, format_time
+from mlperf_operator.outcome import Outcome, outcome, stage_statuses
+from mlperf_operator.resources.volumes import artifacts
+from mlperf_operator.suites import Suite
+
+__all__ = ["is_finished", "next_status", "refused_status"]
+
+
+def is_finished(status: MLPerfRunStatus) -> bool:
+    """Say whether the run has ended; an end is never taken back."""
+    return status_of(status.conditions, ConditionType.FINISHED) is ConditionStatus.TRUE
+
+
+def refused_status(run: MLPerfRun, refusal: Refusal, now: datetime) -> MLPerfRunStatus:
+    """Return the status of a run that can never start."""
+    moment = format_time(now)
+    return MLPerfRunStatus(
+        observed_generation=run.metadata.generation,
+        completion_time=moment,
+        benchmarks=_benchmarks(run),
+        conditions=conditions(Facts(run=run, refusal=refusal), moment),
+        summary=refusal.reason,
+    )
+
+
+def next_status(run: MLPerfRun, suite: Suite, observed: Observed, now: datetime) -> MLPerfRunStatus:
+    """Return the status of an accepted run that has not finished yet."""
+    moment = format_time(now)
+    reached = outcome(run, observed, now)
+    stages = tuple(_stages(run, observed))
+    results = observed.report.results if observed.report is not None else None
+    facts = Facts(run=run, suite=suite, outcome=reached, stages=stages, results=results)
+    old, pod = run.status, observed.pod
+    return MLPerfRunStatus(
+        observed_generation=run.metadata.generation,
+        start_time=old.start_time or moment,
+        completion_time=moment if reached.ended else None,
+        job_name=naming.job_name(run) if observed.job is not None else old.job_name,
+        pod_name=pod.name if pod is not None else old.pod_name,
+        attempts=_attempts(old, observed),
+        config_digest=old.config_digest or observed.config_digest or None,
+        artifacts=artifacts(run),
+        conditions=conditions(facts, moment),
+        stages=list(stages),
+        stage=_stage_column(stages, reached),
+        benchmarks=_benchmarks(run),
+        node=(pod.node if pod is not None else None) or old.node,
+        driver=old.driver,
+        gpu=old.gpu,
+        results=list(results or ()),
+        summary=summarize(results) if results is not None else None,
+    )
+
+
+def _stages(run: MLPerfRun, observed: Observed) -> list[StageStatus]:
+    # A pod that is gone (suspended, evicted) takes its stages along; what they said stays until the next pod speaks.
+    if observed.pod is None and run.status.stages:
+        return [_stopped(stage) for stage in run.status.stages]
+    return stage_statuses(observed.pod)
+
+
+def _stopped(stage: StageStatus) -> StageStatus:
+    if stage.state is not StageState.RUNNING:
+        return stage
+    return StageStatus(name=stage.name, state=StageState.PENDING)
+
+
+def _attempts(old: MLPerfRunStatus, observed: Observed) -> int | None:
+    known = old.attempts or 0
+    names = [pod.name for pod in observed.pods]
+    new = names[names.index(old.pod_name) + 1 :] if old.pod_name in names else names
+    return known + len(new) or None
+
+
+def _stage_column(stages: Sequence[StageStatus], reached: Outcome) -> str | None:
+    for state in (StageState.FAILED, StageState.RUNNING):
+        found = next((stage.name for stage in stages if stage.state is state), None)
+        if found is not None:
+            return found
+    done = [stage.name for stage in stages if stage.state in (StageState.COMPLETED, StageState.SKIPPED)]
+    return done[-1] if done else reached.reason
+
+
+def _benchmarks(run: MLPerfRun) -> str:
+    return ",".join(request.name for request in run.spec.benchmarks)
+
+
+def summarize(results: Sequence[ResultStatus]) -> str:
+    """Return one line with every performance result, such as `bert-99 Offline 27500 samples/s`."""
+    measured = [r for r in results if r.mode is TestMode.PERFORMANCE]
+    variants = {r.variant for r in measured}
+    parts = []
+    for result in measured:
+        label = result.scenario if len(variants) == 1 else f"{result.variant} {result.scenario}"
+        parts.append(f"{label} {_metric(result.metric)}")
+    return ", ".join(parts) or "no performance result"
+
+
+def _metric(metric: Metric | None) -> str:
+    if metric is None:
+        return "none"
+    if metric.unit == "ns":
+        return f"{metric.value / 1e6:.4g} ms"
+    return f"{metric.value:.6g} {metric.unit}"
