@@ -95,11 +95,11 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Conflict:
-    """A name that the run needs belongs to somebody else."""
+class Blocked:
+    """Why the run's Job cannot be created yet; it may be possible later."""
 
-    kind: str
-    name: str
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,8 @@ class Observed:
     """Messages of the Job's warning events, read only while it has no pod."""
     report: Report | None = None
     report_error: str = ""
-    """Why there is no report although the Job has ended."""
-    conflict: Conflict | None = None
-    config_error: str = ""
-    """What is wrong with the run's configuration values."""
+    """Why there will never be a report although the Job is complete."""
+    blocked: Blocked | None = None
     config_digest: str = ""
 
     @property

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from mlperf_operator.api.v1alpha1 import MLPerfRun, StageState, StageStatus
-from mlperf_operator.observed import ContainerRecord, Observed, PodRecord, format_time
+from mlperf_operator.observed import ContainerRecord, Observed, PodRecord, format_time, parse_time
 from mlperf_operator.resources.containers import COLLECT, GPU_RESOURCE, PREPARE_STAGES, RUN
 
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -101,11 +101,7 @@ def outcome(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
     """Say where an accepted run stands."""
     job = observed.job
     if job is None:
-        if run.status.job_name is not None:
-            return Outcome(
-                Phase.FAILED, "JobDeleted", "the run's Job was deleted while it went on; create a new MLPerfRun"
-            )
-        return Outcome(Phase.NOT_STARTED, "Starting", "the Job is being created")
+        return _without_job(run, observed, now)
     if job.outcome == "Complete":
         return _after_completion(observed)
     if job.outcome == "Failed":
@@ -113,6 +109,25 @@ def outcome(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
     if job.suspend:
         return _suspended(run)
     return _running(run, observed, now)
+
+
+def _without_job(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
+    if run.status.job_name is not None:
+        text = "the run's Job was deleted while the run went on; create a new MLPerfRun"
+        return Outcome(Phase.FAILED, "JobDeleted", text)
+    blocked = observed.blocked
+    if blocked is None:
+        return Outcome(Phase.NOT_STARTED, "Starting", "the Job is being created")
+    if now < start_deadline(run):
+        return Outcome(Phase.NOT_STARTED, blocked.reason, blocked.message)
+    text = f"not started within startTimeoutSeconds ({run.spec.start_timeout_seconds} s): {blocked.message}"
+    return Outcome(Phase.FAILED, blocked.reason, text)
+
+
+def start_deadline(run: MLPerfRun) -> datetime:
+    """Return until when the run's Job has to be there."""
+    created = parse_time(run.metadata.creation_timestamp) or datetime.fromtimestamp(0, UTC)
+    return created + timedelta(seconds=run.spec.start_timeout_seconds)
 
 
 def _suspended(run: MLPerfRun) -> Outcome:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.observed import Observed, parse_time
-from mlperf_operator.outcome import POD_EXPECTED_AFTER, RUN_TIMEOUT_GRACE, waiting_since
+from mlperf_operator.outcome import POD_EXPECTED_AFTER, RUN_TIMEOUT_GRACE, start_deadline, waiting_since
 from mlperf_operator.resources import stage_plan
 from mlperf_operator.resources.configmaps import agent_config_map, gpu_config_map
 from mlperf_operator.resources.job import Images, job, recovery_job
@@ -19,6 +19,12 @@ from mlperf_operator.suites import Suite
 
 RECHECK = timedelta(seconds=30)
 """How often a Job without a pod is asked again why."""
+
+RETRY_START = timedelta(seconds=10)
+"""How often a run whose Job cannot be created yet is tried again."""
+
+RETRY_READ = timedelta(seconds=10)
+"""How often the results of a Job that has ended are looked for."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +91,21 @@ def keep_going(run: MLPerfRun, observed: Observed) -> list[Action]:
     return [] if job_record.suspend == run.spec.suspend else [SetSuspend(run.spec.suspend)]
 
 
-def recover(run: MLPerfRun, observed: Observed, inputs: Inputs) -> list[Action]:
-    """Return what reads lost results again from the volume."""
+def recover(run: MLPerfRun, observed: Observed, suite: Suite, images: Images) -> list[Action]:
+    """Return what reads the results of a complete Job again from the volume, once its pod can no longer report."""
+    pod = observed.pod
     if observed.recovery_job is not None or not outlives_pod(run):
         return []
-    node = (observed.pod.node if observed.pod is not None else None) or run.status.node
-    return [Create(recovery_job(run, inputs.suite, inputs.images, inputs.override_files, node))]
+    if pod is not None and pod.phase not in ("Succeeded", "Failed"):
+        return []
+    node = (pod.node if pod is not None else None) or run.status.node
+    return [Create(recovery_job(run, suite, images, node))]
 
 
 def finish(run: MLPerfRun, observed: Observed, now: datetime) -> list[Action]:
     """Return what a finished run still needs: its Job stopped where it would go on, and its end of life."""
-    if _expiry(run) is not None and now >= (_expiry(run) or now):
+    expiry = _expiry(run)
+    if expiry is not None and now >= expiry:
         return [DeleteRun()]
     job_record = observed.job
     if job_record is not None and job_record.outcome is None and not job_record.suspend:
@@ -111,10 +121,10 @@ def _expiry(run: MLPerfRun) -> datetime | None:
 def next_look(run: MLPerfRun, observed: Observed, now: datetime) -> timedelta | None:
     """Return after how long time alone changes what to do, or None when only an event can."""
     moments: list[datetime] = []
-    if is_finished(run.status):
-        moments += [moment for moment in [_expiry(run)] if moment is not None]
-    else:
-        moments += _deadlines(run, observed, now)
+    if not is_finished(run.status):
+        moments = _deadlines(run, observed, now)
+    elif (expiry := _expiry(run)) is not None:
+        moments = [expiry]
     return max(min(moments) - now, timedelta(0)) if moments else None
 
 
@@ -127,7 +137,11 @@ def _deadlines(run: MLPerfRun, observed: Observed, now: datetime) -> list[dateti
             first = waiting + POD_EXPECTED_AFTER
             moments.append(first if now < first else now + RECHECK)
     job_record = observed.job
-    if job_record is not None and job_record.start_time is not None and job_record.outcome is None:
+    if job_record is None:
+        moments.append(min(now + RETRY_START, max(now, start_deadline(run))))
+    elif job_record.outcome is not None:
+        moments.append(now + RETRY_READ)
+    elif job_record.start_time is not None:
         limit = timedelta(seconds=run.spec.run_timeout_seconds)
         moments.append(job_record.start_time + limit + RUN_TIMEOUT_GRACE + timedelta(seconds=1))
     return moments

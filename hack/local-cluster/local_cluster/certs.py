@@ -32,17 +32,23 @@ class Certificate:
         """The X.509 extensions in openssl's notation: a server's when it has addresses, always a client's."""
         usage = "serverAuth, clientAuth" if self.sans else "clientAuth"
         lines = ["basicConstraints = critical, CA:FALSE", "keyUsage = critical, digitalSignature"]
-        lines.append(f"extendedKeyUsage = {usage}")
+        lines += [f"extendedKeyUsage = {usage}", "subjectKeyIdentifier = hash", "authorityKeyIdentifier = keyid"]
         if self.sans:
             lines.append(f"subjectAltName = {', '.join(self.sans)}")
         return "\n".join(lines) + "\n"
 
 
 def plan(node_name: str, node_ip: str, service_ip: str) -> list[Certificate]:
-    """Return every certificate of a cluster. The names in subjects are those that Kubernetes' RBAC and Node authorizers know."""
+    """Return every certificate of a cluster; the subjects' names are those that Kubernetes' own roles are bound to."""
     loopback = ("DNS:localhost", "IP:127.0.0.1")
     in_cluster = tuple(f"DNS:kubernetes{suffix}" for suffix in ("", ".default", ".default.svc"))
-    api_names = (*in_cluster, "DNS:kubernetes.default.svc.cluster.local", *loopback, f"IP:{node_ip}", f"IP:{service_ip}")
+    api_names = (
+        *in_cluster,
+        "DNS:kubernetes.default.svc.cluster.local",
+        *loopback,
+        f"IP:{node_ip}",
+        f"IP:{service_ip}",
+    )
     return [
         Certificate("etcd", "etcd-ca", "etcd", sans=loopback),
         Certificate("apiserver-etcd-client", "etcd-ca", "kube-apiserver"),
@@ -58,7 +64,7 @@ def plan(node_name: str, node_ip: str, service_ip: str) -> list[Certificate]:
 
 
 def ensure(folder: Path, certificates: list[Certificate]) -> None:
-    """Create what is missing in `folder`: two authorities, the certificates and the key that signs service account tokens."""
+    """Create what is missing in `folder`: two authorities, the certificates and the key of service account tokens."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     for authority in ("ca", "etcd-ca"):
@@ -77,7 +83,8 @@ _KEY = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
 
 def _authority(folder: Path, name: str) -> None:
     _openssl(folder, "genpkey", *_KEY, "-out", f"{name}.key")
-    extensions = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    values = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign", "subjectKeyIdentifier=hash")
+    extensions = [word for value in values for word in ("-addext", value)]
     new = ("-new", "-x509", "-sha256", "-days", DAYS, "-subj", f"/CN=mlperf-local-cluster-{name}", *extensions)
     _openssl(folder, "req", *new, "-key", f"{name}.key", "-out", f"{name}.crt")
 

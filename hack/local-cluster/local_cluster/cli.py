@@ -1,9 +1,7 @@
 """The command line."""
 
 import argparse
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--no-load", action="store_true", help="build only")
     commands.add_parser("base-image", help="make the base image from Debian packages and print its name")
     tools = commands.add_parser("tools", help="build helm, kubectl and the Kubernetes programs; print their folder")
-    tools.add_argument("names", nargs="*", default=[], help="which to build: kube (with kubectl), pause, helm (default: all)")
+    tools.add_argument(
+        "names", nargs="*", default=[], help="which to build: kube (with kubectl), pause, helm (default: all)"
+    )
     for command in (up, down, status, logs, load, build):
         command.add_argument("--control-plane-only", action="store_true", help="no node: no root, no containers")
         command.add_argument("--name", help=f"default: {DEFAULT_FULL}, or {DEFAULT_CONTROL_PLANE} without a node")
@@ -127,7 +127,9 @@ def _print_status(layout: Layout) -> int:
     lines = cluster.status(layout)
     for line in lines:
         process = f"process {line.pid}" if line.pid else "-"
-        print(f"{line.name:<24} {'healthy' if line.healthy else 'NOT HEALTHY':<12} {process:<16} {line.detail}".rstrip())
+        print(
+            f"{line.name:<24} {'healthy' if line.healthy else 'NOT HEALTHY':<12} {process:<16} {line.detail}".rstrip()
+        )
     print(f"kubeconfig: {layout.kubeconfig}")
     return 0 if all(line.healthy for line in lines) else 1
 
@@ -138,7 +140,5 @@ def _print_log(layout: Layout, component: str, *, follow: bool) -> int:
     if not file.exists():
         known = ", ".join(sorted(log.stem for log in layout.logs.glob("*.log"))) or "none yet"
         raise RefusalError(f"there is no log of {component!r}; there are: {known}")
-    sys.stdout.flush()
-    if follow:
-        os.execvp("tail", ["tail", "-n", "200", "-F", str(file)])
-    return subprocess.run(["cat", str(file)], check=False).returncode
+    argv = ["tail", "-n", "200", "-F", str(file)] if follow else ["cat", str(file)]
+    return subprocess.run(argv, check=False).returncode

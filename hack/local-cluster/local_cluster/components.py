@@ -1,4 +1,4 @@
-"""The processes of a cluster: their command lines, the files they read and how to ask them whether they are well; pure."""
+"""The processes of a cluster: command lines, the files they read, how to ask them whether they are well; pure."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,10 @@ def node_name(spec: Spec) -> str:
 
 def components(layout: Layout, spec: Spec, programs: Path) -> list[Component]:
     """Return the cluster's processes in the order in which they start; they stop in the reverse order."""
-    start = [_etcd, _apiserver, _controller_manager, _scheduler]
-    if spec.full:
-        start = [_containerd, *start, _kubelet, _proxy]
-    return [build(layout, spec, programs) for build in start]
+    control_plane = [build(layout, spec, programs) for build in (_etcd, _apiserver, _controller_manager, _scheduler)]
+    if not spec.full:
+        return control_plane
+    return [_containerd(layout), *control_plane, _kubelet(layout, spec, programs), _proxy(layout, spec, programs)]
 
 
 def _etcd(layout: Layout, spec: Spec, programs: Path) -> Component:
@@ -115,6 +115,7 @@ def _controller_manager(layout: Layout, spec: Spec, programs: Path) -> Component
         f"--cluster-signing-key-file={certs}/ca.key",
         f"--service-account-private-key-file={certs}/sa.key",
         "--use-service-account-credentials",
+        f"--flex-volume-plugin-dir={layout.state}/volume-plugins",
         # Seconds until a node that stopped answering counts as lost: short, for tests that kill it.
         "--node-monitor-grace-period=20s",
     )
@@ -142,7 +143,7 @@ def _client(layout: Layout, program: Path, user: str) -> tuple[str, ...]:
     )
 
 
-def _containerd(layout: Layout, _spec: Spec, _programs: Path) -> Component:
+def _containerd(layout: Layout) -> Component:
     config = layout.config / "containerd.toml"
     argv = ("containerd", f"--config={config}")
     files = (config, layout.config / "cni/10-mlperf.conflist")

@@ -57,7 +57,7 @@ def ensure_pause_image(layout: Layout, pause: Path) -> None:
 
 def import_archive(layout: Layout, archive: Path) -> None:
     """Load the images of a docker-archive or OCI archive."""
-    _ctr(layout, "images", "import", "--no-unpack=false", str(archive))
+    _ctr(layout, "images", "import", str(archive))
 
 
 def image_labels(layout: Layout) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A cluster of the user's own, used instead of the local one."""
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ class External:
         Raises:
             ClusterError: it does not answer, or not with yes.
         """
-        kubectl = binaries.ensure_programs("kube") / "kubectl"
-        argv = [str(kubectl), f"--kubeconfig={self.kubeconfig}", "--request-timeout=10s", "get", "--raw=/readyz"]
+        kubectl = shutil.which("kubectl") or str(binaries.ensure_programs("kube") / "kubectl")
+        argv = [kubectl, f"--kubeconfig={self.kubeconfig}", "--request-timeout=10s", "get", "--raw=/readyz"]
         answer = subprocess.run(argv, capture_output=True, text=True, check=False)
         if answer.returncode != 0:
             raise ClusterError(f"the cluster of {self.kubeconfig} is not ready: {answer.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""What this machine must be before a cluster may start on it. Each refusal is one sentence, before anything is changed."""
+"""What this machine must be before a cluster may start on it; each refusal is one sentence, before any change."""
 
 import os
 import platform
@@ -69,7 +69,9 @@ def refuse_conflicts(layout: Layout, spec: Spec) -> None:
                 raise RefusalError(f"the cluster {other.name!r} already has this machine as its node; `{down}` ends it")
         foreign = foreign_kubernetes(processes.find(OTHER_KUBERNETES), set(own.values()))
         if foreign:
-            raise RefusalError(f"another Kubernetes node runs on this machine: {foreign}; stop it, or name its kubeconfig")
+            raise RefusalError(
+                f"another Kubernetes node runs on this machine: {foreign}; stop it, or name its kubeconfig"
+            )
         network.refuse_overlap()
     # A port in the hands of our own live process is where it belongs.
     held = {purpose for name in own for purpose in PURPOSES[name]}
@@ -83,4 +85,3 @@ def foreign_kubernetes(found: Mapping[int, list[str]], own: set[int]) -> str:
         if pid not in own:
             return f"{Path(argv[0]).name} (process {pid})"
     return ""
-

@@ -29,5 +29,5 @@ def unmount_below(folder: Path) -> None:
 
 
 def _unescape(point: str) -> str:
-    """Undo the kernel's notation: a blank is `\\040`."""
+    """Undo the kernel's notation, in which a blank is a backslash and its octal number."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), point)

@@ -45,7 +45,9 @@ def ensure(needed: dict[str, str]) -> None:
         return
     names = " ".join(lacking)
     if not host.is_debian_like():
-        raise RefusalError(f"these programs are missing, and this is neither Debian nor Ubuntu to install them: {names}")
+        raise RefusalError(
+            f"these programs are missing, and this is neither Debian nor Ubuntu to install them: {names}"
+        )
     if os.geteuid() != 0:
         raise RefusalError(f"these packages are missing, and only root may install them: {names}")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

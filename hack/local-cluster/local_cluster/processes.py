@@ -20,7 +20,7 @@ _PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 
 @dataclass(frozen=True)
 class Record:
-    """Identifies one process beyond its number, which the kernel gives out again; `digest` is that of its configuration."""
+    """Identifies one process beyond its number, which the kernel gives out again; `digest` tells its configuration."""
 
     pid: int
     start_time: int
@@ -70,8 +70,8 @@ def start(component: Component, pids: Path, logs: Path) -> None:
 
 
 def environment(variables: dict[str, str], *, keep_proxy: bool) -> dict[str, str]:
-    """Return a daemon's environment. Of an HTTP proxy only containerd may know: the others talk to this machine alone."""
-    kept = {name: variables[name] for name in ("HOME", "LANG") if name in variables}
+    """Return a daemon's environment. Only containerd may know an HTTP proxy: the others talk to this machine alone."""
+    kept: dict[str, str] = {name: variables[name] for name in ("HOME", "LANG") if name in variables}
     kept["PATH"] = f"{variables.get('PATH', '/usr/local/bin:/usr/bin:/bin')}:{_ADMIN_PATHS}"
     if keep_proxy:
         kept |= {name: variables[name] for name in _PROXIES if name in variables}

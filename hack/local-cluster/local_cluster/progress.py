@@ -9,6 +9,7 @@ from pathlib import Path
 from local_cluster.errors import ClusterError
 
 REPORT_SECONDS = 20.0
+LINE_LIMIT = 400
 
 
 def say(message: str) -> None:
@@ -45,13 +46,13 @@ def run_long(
     say(f"{label}: done in {time.monotonic() - started:.0f} s")
 
 
-def tail(path: Path, lines: int = 15) -> str:
+def tail(path: Path, lines: int = 8) -> str:
     """Return the last lines of a text file, or a sentence when there are none."""
     try:
         text = path.read_text(errors="replace").rstrip()
     except FileNotFoundError:
         text = ""
-    return "\n".join(text.splitlines()[-lines:]) or "(nothing was logged)"
+    return "\n".join(line[:LINE_LIMIT] for line in text.splitlines()[-lines:]) or "(nothing was logged)"
 
 
 def last_line(path: Path) -> str:

@@ -19,13 +19,13 @@ class Files:
     by_name: dict[str, str]
 
     def write(self, folder: Path) -> None:
-        """Write every file; only its owner may read them, as kubeconfigs name keys."""
+        """Write every file that differs: kube-proxy ends when its file is written, even with the same content."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in self.by_name.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch(mode=0o600)
-            target.write_text(text)
+            if not target.exists() or target.read_text() != text:
+                target.write_text(text)
 
 
 def kubeconfig(layout: Layout, ports: Ports, user: str) -> str:
@@ -39,14 +39,16 @@ def kubeconfig(layout: Layout, ports: Ports, user: str) -> str:
         "client-key": str(layout.certs / f"{user}.key"),
     }
     context = f"mlperf-{layout.name}"
-    return _json({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": context, "cluster": cluster}],
-        "users": [{"name": user, "user": credentials}],
-        "contexts": [{"name": context, "context": {"cluster": context, "user": user}}],
-        "current-context": context,
-    })
+    return _json(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": context, "cluster": cluster}],
+            "users": [{"name": user, "user": credentials}],
+            "contexts": [{"name": context, "context": {"cluster": context, "user": user}}],
+            "current-context": context,
+        }
+    )
 
 
 def containerd(layout: Layout) -> str:
@@ -71,6 +73,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = false
+      Root = "{layout.run}/runc"
 """
 
 
@@ -92,65 +95,71 @@ def cni(layout: Layout) -> str:
 def kubelet(layout: Layout, ports: Ports) -> str:
     """Return the kubelet's configuration.
 
-    Images come from no registry, so nothing may collect them as garbage. Evictions for want of disk are left to the very
-    last, because a development machine's disk is shared with everything else.
+    Images come from no registry, so nothing may collect them as garbage. Pods are evicted for want of disk only at the
+    very last, because a development machine's disk is shared with everything else.
     """
-    return _json({
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "address": NODE_IP,
-        "port": ports.kubelet,
-        "healthzBindAddress": "127.0.0.1",
-        "healthzPort": ports.kubelet_health,
-        "authentication": {
-            "anonymous": {"enabled": False},
-            "webhook": {"enabled": True},
-            "x509": {"clientCAFile": f"{layout.certs}/ca.crt"},
-        },
-        "authorization": {"mode": "Webhook"},
-        "tlsCertFile": f"{layout.certs}/kubelet-serving.crt",
-        "tlsPrivateKeyFile": f"{layout.certs}/kubelet-serving.key",
-        "containerRuntimeEndpoint": f"unix://{layout.containerd_socket}",
-        "cgroupDriver": "cgroupfs",
-        "failCgroupV1": False,
-        "failSwapOn": False,
-        "localStorageCapacityIsolation": False,
-        "makeIPTablesUtilChains": False,
-        "podLogsDir": f"{layout.state}/pod-logs",
-        "volumePluginDir": f"{layout.state}/volume-plugins",
-        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-        "imageGCHighThresholdPercent": 100,
-        "imageGCLowThresholdPercent": 99,
-        "serializeImagePulls": False,
-        "nodeStatusUpdateFrequency": "5s",
-        "shutdownGracePeriod": "0s",
-    })
+    return _json(
+        {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "address": NODE_IP,
+            "port": ports.kubelet,
+            "healthzBindAddress": "127.0.0.1",
+            "healthzPort": ports.kubelet_health,
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": True},
+                "x509": {"clientCAFile": f"{layout.certs}/ca.crt"},
+            },
+            "authorization": {"mode": "Webhook"},
+            "tlsCertFile": f"{layout.certs}/kubelet-serving.crt",
+            "tlsPrivateKeyFile": f"{layout.certs}/kubelet-serving.key",
+            "containerRuntimeEndpoint": f"unix://{layout.containerd_socket}",
+            "cgroupDriver": "cgroupfs",
+            "failCgroupV1": False,
+            "failSwapOn": False,
+            "localStorageCapacityIsolation": False,
+            "makeIPTablesUtilChains": False,
+            "podLogsDir": f"{layout.state}/pod-logs",
+            "volumePluginDir": f"{layout.state}/volume-plugins",
+            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+            "imageGCHighThresholdPercent": 100,
+            "imageGCLowThresholdPercent": 99,
+            "serializeImagePulls": False,
+            "nodeStatusUpdateFrequency": "5s",
+            "shutdownGracePeriod": "0s",
+        }
+    )
 
 
 def kube_proxy(layout: Layout, ports: Ports) -> str:
     """Return kube-proxy's configuration: nftables rules, and no change to the machine's connection tracking."""
     unchanged = {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"}
-    return _json({
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-        "kind": "KubeProxyConfiguration",
-        "mode": "nftables",
-        "clusterCIDR": POD_CIDR,
-        "clientConnection": {"kubeconfig": f"{layout.config}/proxy.kubeconfig"},
-        "healthzBindAddress": f"127.0.0.1:{ports.proxy_health}",
-        "metricsBindAddress": f"127.0.0.1:{ports.proxy_metrics}",
-        "conntrack": unchanged,
-        "oomScoreAdj": 0,
-    })
+    return _json(
+        {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "nftables",
+            "clusterCIDR": POD_CIDR,
+            "clientConnection": {"kubeconfig": f"{layout.config}/proxy.kubeconfig"},
+            "healthzBindAddress": f"127.0.0.1:{ports.proxy_health}",
+            "metricsBindAddress": f"127.0.0.1:{ports.proxy_metrics}",
+            "conntrack": unchanged,
+            "oomScoreAdj": 0,
+        }
+    )
 
 
 def audit_policy() -> str:
     """Return an audit policy: who did what to which object, once a request, without bodies."""
-    return _json({
-        "apiVersion": "audit.k8s.io/v1",
-        "kind": "Policy",
-        "omitStages": ["RequestReceived"],
-        "rules": [{"level": "Metadata"}],
-    })
+    return _json(
+        {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived"],
+            "rules": [{"level": "Metadata"}],
+        }
+    )
 
 
 def all_files(layout: Layout, ports: Ports, *, full: bool) -> Files:

@@ -1,6 +1,8 @@
 """Takes a cluster away, whatever state it is in, and leaves nothing of it on the machine."""
 
+import errno
 import shutil
+import socket
 from pathlib import Path
 
 from local_cluster import containers, mounts, network, processes
@@ -11,10 +13,13 @@ from local_cluster.progress import say
 
 CNI_RESULTS = Path("/var/lib/cni/results")
 CONTAINER_LOG_LINKS = Path("/var/log/containers")
+# Folders that containerd's shims and the kubelet use whatever their configuration says.
+SHIM_SOCKETS = Path("/run/containerd/s")
+KUBELET_FOLDERS = (Path("/var/lib/kubelet/device-plugins"), Path("/var/lib/kubelet"))
 
 
 def down(layout: Layout) -> None:
-    """Stop every process, end every container, and remove mounts, network, cgroups, settings and folders; repeatable."""
+    """Stop every process and container; remove mounts, network, cgroups, settings and folders. Safe to repeat."""
     with locked(f"cluster-{layout.name}", f"it changes the cluster {layout.name!r}"):
         spec = layout.read_spec()
         if spec is None and not layout.state.exists() and not layout.run.exists():
@@ -46,6 +51,9 @@ def _remove_node(layout: Layout) -> None:
     containers.remove_cgroups(containers.cgroup_roots(Path("/sys/fs/cgroup")))
     containers.remove_cni_results(CNI_RESULTS)
     _remove_log_links(CONTAINER_LOG_LINKS, layout.state)
+    for folder in (SHIM_SOCKETS, KUBELET_FOLDERS[0]):
+        remove_dead_sockets(folder)
+    _remove_empty(SHIM_SOCKETS, SHIM_SOCKETS.parent, *KUBELET_FOLDERS)
     network.remove()
     restore_sysctls(layout)
 
@@ -57,8 +65,21 @@ def _remove_log_links(links: Path, target: Path) -> None:
     for link in list(links.iterdir()):
         if link.is_symlink() and link.readlink().is_relative_to(target):
             link.unlink()
-    if not any(links.iterdir()):
-        links.rmdir()
+    _remove_empty(links)
+
+
+def remove_dead_sockets(folder: Path) -> None:
+    """Remove the sockets on which nobody listens any more; those of another containerd's live shims stay."""
+    for path in folder.glob("*"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            if path.is_socket() and probe.connect_ex(str(path)) == errno.ECONNREFUSED:
+                path.unlink()
+
+
+def _remove_empty(*folders: Path) -> None:
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def restore_sysctls(layout: Layout) -> None:
@@ -71,6 +92,4 @@ def restore_sysctls(layout: Layout) -> None:
 def _remove_folder(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
-    parent = folder.parent
-    if parent.is_dir() and not any(parent.iterdir()):
-        parent.rmdir()
+    _remove_empty(folder.parent)

@@ -56,7 +56,7 @@ def released(volumes: dict[str, Any]) -> list[str]:
 
 
 def ensure(api: Api, folder: Path) -> int:
-    """Create what is missing, and empty and offer again every volume whose claim is gone; return how many those were."""
+    """Create what is missing; empty and offer again each volume whose claim is gone, and return how many those were."""
     class_path = f"/apis/storage.k8s.io/v1/storageclasses/{STORAGE_CLASS}"
     if api.get(class_path) is None:
         api.apply(class_path, storage_class())

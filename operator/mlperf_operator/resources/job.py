@@ -16,7 +16,7 @@ from mlperf_operator.resources.containers import (
     harness_container,
     pod_security_context,
 )
-from mlperf_operator.resources.volumes import volumes
+from mlperf_operator.resources.volumes import collect_volumes, volumes
 from mlperf_operator.suites import Suite
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -66,7 +66,8 @@ def job(
             "template": {
                 "metadata": {"labels": naming.labels(run, RUN)},
                 "spec": {
-                    **_pod_spec(run, suite, override_paths),
+                    **_pod_spec(run, suite, volumes(run, override_paths, suite.shm_bytes)),
+                    **_runtime_class(run, suite),
                     "activeDeadlineSeconds": spec.run_timeout_seconds,
                     "initContainers": [*(containers[name] for name in PREPARE_STAGES), collect],
                     "containers": [containers[RUN]],
@@ -88,7 +89,7 @@ def _failure_rules(containers: Iterable[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _pod_spec(run: MLPerfRun, suite: Suite, override_paths: Iterable[str]) -> dict[str, Any]:
+def _pod_spec(run: MLPerfRun, suite: Suite, pod_volumes: list[dict[str, Any]]) -> dict[str, Any]:
     spec = run.spec
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -96,7 +97,7 @@ def _pod_spec(run: MLPerfRun, suite: Suite, override_paths: Iterable[str]) -> di
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": pod_security_context(suite),
-        "volumes": volumes(run, override_paths, suite.shm_bytes),
+        "volumes": pod_volumes,
     }
     if spec.node_selector:
         pod["nodeSelector"] = dict(spec.node_selector)
@@ -104,19 +105,20 @@ def _pod_spec(run: MLPerfRun, suite: Suite, override_paths: Iterable[str]) -> di
         pod["tolerations"] = [to_wire(toleration) for toleration in spec.tolerations]
     if spec.image_pull_secrets:
         pod["imagePullSecrets"] = [to_wire(secret) for secret in spec.image_pull_secrets]
-    if suite.uses_gpu and spec.gpu.access is GpuAccess.RUNTIME_CLASS:
-        pod["runtimeClassName"] = "nvidia"
     return pod
 
 
-def recovery_job(
-    run: MLPerfRun, suite: Suite, images: Images, override_paths: Iterable[str], node: str | None
-) -> dict[str, Any]:
+def _runtime_class(run: MLPerfRun, suite: Suite) -> dict[str, str]:
+    wanted = suite.uses_gpu and run.spec.gpu.access is GpuAccess.RUNTIME_CLASS
+    return {"runtimeClassName": "nvidia"} if wanted else {}
+
+
+def recovery_job(run: MLPerfRun, suite: Suite, images: Images, node: str | None) -> dict[str, Any]:
     """Build the Job that runs `collect --once` on the run's results volume, on the node that may hold it."""
     container = collect_container(run, suite, images.operator, images.pull_policy)
     del container["restartPolicy"]
     container["command"] = [*container["command"], "--once"]
-    pod = _pod_spec(run, suite, override_paths)
+    pod = _pod_spec(run, suite, collect_volumes(run))
     if node is not None:
         field = {"key": "metadata.name", "operator": "In", "values": [node]}
         pod["affinity"] = {

@@ -46,7 +46,7 @@ def volumes(run: MLPerfRun, override_paths: Iterable[str], shm_bytes: int) -> li
     """Build the pod's volumes."""
     items = [{"key": key_of(path), "path": path} for path in sorted(override_paths)]
     built: list[dict[str, Any]] = [
-        {"name": "agent", "configMap": {"name": naming.agent_config_map_name(run), "defaultMode": 0o555}},
+        _agent_volume(run),
         {"name": "overrides", "configMap": {"name": naming.gpu_config_map_name(run), "items": items}},
         {"name": SCRATCH, **_source(run, SCRATCH, scratch_of(run))},
     ]
@@ -55,6 +55,16 @@ def volumes(run: MLPerfRun, override_paths: Iterable[str], shm_bytes: int) -> li
     if shm_bytes:
         built.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(shm_bytes)}})
     return built
+
+
+def collect_volumes(run: MLPerfRun) -> list[dict[str, Any]]:
+    """Build the volumes that `collect` alone needs: its plan and the results."""
+    name, volume = (RESULTS, run.spec.results) if run.spec.results is not None else (SCRATCH, scratch_of(run))
+    return [_agent_volume(run), {"name": name, **_source(run, name, volume)}]
+
+
+def _agent_volume(run: MLPerfRun) -> dict[str, Any]:
+    return {"name": "agent", "configMap": {"name": naming.agent_config_map_name(run), "defaultMode": 0o555}}
 
 
 def scratch_of(run: MLPerfRun) -> VolumeSpec:

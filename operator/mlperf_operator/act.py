@@ -1,0 +1,72 @@
+"""Acting: the plan's actions carried out, each safe to repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlperf_operator import naming
+from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.cluster import CLAIMS, CONFIG_MAPS, JOBS, MLPERF_RUNS, ApiError, Cluster, Resource
+from mlperf_operator.observed import JobRecord
+from mlperf_operator.plan import Action, Create, DeleteRun, SetSuspend
+
+_RESOURCES: dict[str, Resource] = {"ConfigMap": CONFIG_MAPS, "Job": JOBS, "PersistentVolumeClaim": CLAIMS}
+
+
+class NameTakenError(Exception):
+    """An object of the wanted name belongs to somebody else."""
+
+    def __init__(self, kind: str, name: str, *, deleting: bool) -> None:
+        super().__init__(f"{kind} {name} exists and belongs to something else")
+        self.kind = kind
+        self.name = name
+        self.deleting = deleting
+
+
+async def act(
+    cluster: Cluster, run: MLPerfRun, job: JobRecord | None, actions: Sequence[Action]
+) -> Mapping[str, Any] | None:
+    """Carry out the actions in order and return the body of the run's Job if it was made or found.
+
+    Raises:
+        NameTakenError: an object that the run needs is somebody else's.
+        ApiError: the API server refused or did not answer.
+    """
+    made: Mapping[str, Any] | None = None
+    for action in actions:
+        match action:
+            case Create(body):
+                body = await _create(cluster, run, body)
+                if body["kind"] == "Job" and body["metadata"]["name"] == naming.job_name(run):
+                    made = body
+            case SetSuspend(suspend):
+                if job is not None:
+                    await cluster.set_job_suspend(job.namespace, job.name, job.uid, suspend=suspend)
+            case DeleteRun():
+                meta = run.metadata
+                await cluster.delete(MLPERF_RUNS, meta.namespace, meta.name, meta.uid)
+    return made
+
+
+async def _create(cluster: Cluster, run: MLPerfRun, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return {"kind": body["kind"], **await cluster.create(dict(body))}
+    except ApiError as error:
+        if error.status != 409 or error.reason != "AlreadyExists":
+            raise
+    kind, meta = body["kind"], body["metadata"]
+    found = await cluster.get(_RESOURCES[kind], meta["namespace"], meta["name"])
+    if found is None:
+        raise NameTakenError(kind, meta["name"], deleting=True)
+    if not _is_ours(run, body, found):
+        raise NameTakenError(kind, meta["name"], deleting="deletionTimestamp" in found["metadata"])
+    return {**found, "kind": kind}
+
+
+def _is_ours(run: MLPerfRun, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    labels = found["metadata"].get("labels") or {}
+    if "ownerReferences" in wanted["metadata"]:
+        return bool(labels.get(naming.RUN_UID_LABEL) == run.metadata.uid)
+    # A claim outlives its run on purpose: the next run of that name finds its data there.
+    return labels.get(naming.MANAGED_BY_LABEL) == naming.MANAGER and labels.get(naming.RUN_LABEL) == run.metadata.name

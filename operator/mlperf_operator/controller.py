@@ -1,0 +1,156 @@
+"""The operator's process: health, Lease, informers, queue and workers, started in this order and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+from mlperf_operator import handlers, naming
+from mlperf_operator.acceptance import Limits
+from mlperf_operator.cluster import JOBS, MLPERF_RUNS, PODS, ApiError, Cluster
+from mlperf_operator.health import Health
+from mlperf_operator.informer import Informer
+from mlperf_operator.inputs import InputsReader
+from mlperf_operator.lease import Lease
+from mlperf_operator.logs import bind, configure
+from mlperf_operator.observe import Views
+from mlperf_operator.observed import JobRecord, PodRecord, RunRecord, decode_job, decode_pod, decode_run
+from mlperf_operator.queue import WorkQueue
+from mlperf_operator.reconcile import Reconciler
+from mlperf_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Controller:
+    """Informers that feed a queue, and workers that empty it. Acts only while it runs, that is, as the leader."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self._settings = settings
+        self._queue: WorkQueue[str] = WorkQueue()
+        self.runs: Informer[RunRecord] = Informer(
+            cluster, MLPERF_RUNS, decode_run, index=lambda run: run.uid, on_change=self._run_changed
+        )
+        self.jobs: Informer[JobRecord] = Informer(
+            cluster,
+            JOBS,
+            decode_job,
+            label_selector=naming.SELECTOR,
+            index=lambda job: job.run_uid,
+            on_change=self._child_changed,
+        )
+        self.pods: Informer[PodRecord] = Informer(
+            cluster,
+            PODS,
+            decode_pod,
+            label_selector=naming.SELECTOR,
+            index=lambda pod: pod.run_uid,
+            on_change=self._child_changed,
+        )
+        self._reconciler = Reconciler(
+            cluster,
+            Views(runs=self.runs.store, jobs=self.jobs, pods=self.pods),
+            Limits(suites=settings.suites(), host_paths=settings.allowed_host_paths, images=settings.allowed_images),
+            InputsReader(cluster, settings),
+        )
+
+    @property
+    def informers(self) -> tuple[Informer[RunRecord], Informer[JobRecord], Informer[PodRecord]]:
+        """All informers, for health."""
+        return (self.runs, self.jobs, self.pods)
+
+    async def run(self) -> None:
+        """Watch and reconcile until something fails or the task is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self.informers:
+                group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
+            for informer in self.informers:
+                await informer.synced.wait()
+            logger.info("synced: %d runs, %d jobs, %d pods", *(len(i.store) for i in self.informers))
+            group.create_task(handlers.watch(self._queue.add), name="kopf")
+            group.create_task(self._resync(), name="resync")
+            for number in range(self._settings.workers):
+                group.create_task(self._work(), name=f"worker-{number}")
+
+    def _run_changed(self, old: RunRecord | None, new: RunRecord | None) -> None:
+        record = new or old
+        if record is None:
+            return
+        if new is None:
+            self._reconciler.forget(record.uid)
+        self._queue.add(f"{record.namespace}/{record.name}")
+
+    def _child_changed(self, old: JobRecord | PodRecord | None, new: JobRecord | PodRecord | None) -> None:
+        record = new or old
+        if record is not None and record.run:
+            self._queue.add(f"{record.namespace}/{record.run}")
+
+    async def _resync(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.resync_seconds * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
+            for key in tuple(self.runs.store):
+                self._queue.add(key)
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            try:
+                await self._handle(key)
+            finally:
+                self._queue.done(key)
+
+    async def _handle(self, key: str) -> None:
+        namespace, _, name = key.partition("/")
+        log = bind(logger, run=name, namespace=namespace)
+        try:
+            again = await self._reconciler.reconcile(key)
+        except ApiError as error:
+            log.warning("reconcile failed and is tried again: %s", error)
+            self._queue.add_rate_limited(key)
+        except Exception:
+            # One run's defect must not stop the others; it is tried again with backoff, and the log has it whole.
+            log.exception("reconcile failed in a way that nobody foresaw and is tried again")
+            self._queue.add_rate_limited(key)
+        else:
+            self._queue.forget(key)
+            if again is not None:
+                self._queue.add_after(key, again.total_seconds())
+
+
+async def serve(settings: Settings) -> None:
+    """Run the operator until SIGTERM, SIGINT, or the end of its leadership."""
+    configure(settings.log_level)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with Cluster.from_environment() as cluster:
+        controller = Controller(cluster, settings)
+        lease = Lease(
+            cluster,
+            namespace=settings.namespace,
+            name=naming.MANAGER,
+            identity=settings.identity or socket.gethostname(),
+            duration=settings.lease_duration_seconds,
+            renew_deadline=settings.lease_renew_deadline_seconds,
+            retry_period=settings.lease_retry_seconds,
+        )
+        cluster.guard = lease.check
+        health = Health(settings.health_port, controller.informers, is_leader=lambda: lease.held)
+        async with health:
+            await _until(stopped, lambda: lease.run(controller.run))
+
+
+async def _until(stopped: asyncio.Event, start: Callable[[], Awaitable[None]]) -> None:
+    leading = asyncio.ensure_future(start())
+    asked = asyncio.ensure_future(stopped.wait())
+    done, pending = await asyncio.wait({leading, asked}, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()

@@ -1,0 +1,50 @@
+"""Kopf registration: the only module that imports kopf. An event of a run does nothing but wake the queue."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kopf
+
+from mlperf_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
+
+Wake = Callable[[str], None]
+
+_BACKOFF_CAP_SECONDS = 60.0
+
+
+class EndlessBackoffs:
+    """Pauses in seconds that grow to a cap and never end: kopf gives up for good when they do."""
+
+    def __iter__(self) -> Iterator[float]:
+        """Start the pauses again, as kopf does for each request."""
+        for attempt in itertools.count():
+            yield min(_BACKOFF_CAP_SECONDS, 2.0 ** min(attempt, 6)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+
+
+def registry(wake: Wake) -> kopf.OperatorRegistry:
+    """Return kopf's handlers."""
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=handlers)
+    async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.posting.enabled = False
+        settings.scanning.disabled = True
+        settings.networking.request_timeout = 30
+        settings.networking.error_backoffs = EndlessBackoffs()  # type: ignore[assignment] - iterated anew each time
+        settings.watching.inactivity_timeout = 70
+        settings.queueing.idle_timeout = 0.1
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
+    async def changed(namespace: str | None, name: str | None, **_: Any) -> None:
+        wake(f"{namespace}/{name}")
+
+    return handlers
+
+
+async def watch(wake: Wake) -> None:
+    """Run kopf until it fails or is cancelled; returns only when it was stopped."""
+    await kopf.operator(registry=registry(wake), standalone=True, clusterwide=True)

@@ -1,0 +1,64 @@
+"""What a run's objects are made from: suite, images, the files for its pods, and its rendered configuration."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from mlperf_operator import gpu_config
+from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.cluster import CONFIG_MAPS, Cluster
+from mlperf_operator.observed import Blocked
+from mlperf_operator.plan import Inputs
+from mlperf_operator.resources.job import Images
+from mlperf_operator.resources.stage_plan import requested_pairs
+from mlperf_operator.settings import Settings
+from mlperf_operator.suites import Suite
+
+AGENT_FILES = ("stage.py", "preflight.py")
+
+
+class NotReadyError(Exception):
+    """Something that the run names is not there yet."""
+
+    def __init__(self, blocked: Blocked) -> None:
+        super().__init__(blocked.message)
+        self.blocked = blocked
+
+
+def read_agent_files() -> dict[str, str]:
+    """Return the files that every run's pod gets, by name."""
+    folder = resources.files("mlperf_operator.agent")
+    return {name: folder.joinpath(name).read_text(encoding="utf-8") for name in AGENT_FILES}
+
+
+class InputsReader:
+    """Gathers the inputs of a run."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._agent_files = read_agent_files()
+        self._systems = gpu_config.load_built_in()
+
+    def images(self, run: MLPerfRun, suite: Suite) -> Images:
+        """Return the images of the run's containers."""
+        return Images(
+            harness=run.spec.image or suite.image,
+            operator=self._settings.image,
+            pull_policy=self._settings.image_pull_policy,
+        )
+
+    async def read(self, run: MLPerfRun, suite: Suite) -> Inputs:
+        """Return what the run's objects are made from.
+
+        Raises:
+            NotReadyError: its ConfigMap is not there yet.
+            gpu_config.ConfigError: its configuration values are wrong.
+            ApiError: the API server failed.
+        """
+        return Inputs(
+            suite=suite,
+            images=self.images(run, suite),
+            agent_files=self._agent_files,
+            override_files=await self._render(run, suite),
+        )

@@ -1,0 +1,1 @@
+"""The module names that config files written for NVIDIA's tree import; the code itself is in harness/."""

@@ -1,0 +1,1 @@
+"""Configs of the tree, a folder for each benchmark and scenario."""

@@ -1,0 +1,111 @@
+"""Which runs are refused, and what they are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlperf_operator.acceptance import Limits, refusal
+from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.suites import BUILT_IN
+from unit.core.builders import a100, run
+
+LIMITS = Limits(suites=BUILT_IN, host_paths=("/mnt/scratch",), images=("mirror.example/",))
+
+REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
+    ("an unknown suite", run({"suite": "nvidia-v9"}), "UnknownSuite", ["nvidia-v9", "nvidia-v4.1", "reference-cpu"]),
+    ("an unknown system", run({"system": "TOASTER"}), "UnknownSystem", ["TOASTER", "CPU_REFERENCE"]),
+    ("an unknown benchmark", run({"benchmarks": [{"name": "bert"}]}), "UnsupportedBenchmark", ["bert", "digits"]),
+    (
+        "3d-unet with Server",
+        a100(benchmarks=[{"name": "3d-unet", "scenarios": ["Server"]}]),
+        "UnsupportedScenario",
+        ["3d-unet", "Server", "Offline, SingleStream"],
+    ),
+    ("Triton", a100(configVersion="Triton"), "UnsupportedConfigVersion", ["BUILD_TRITON", "Default, HighAccuracy"]),
+    ("NVIDIA's suite without scratch", a100(scratch=None), "ScratchRequired", ["claimName", "claimTemplate"]),
+    ("NVIDIA's suite on an emptyDir", a100(scratch={"emptyDir": {}}), "ScratchRequired", ["outlives the pod"]),
+    (
+        "a host path that nobody allowed",
+        run({"scratch": {"hostPath": {"path": "/etc"}}}),
+        "HostPathNotAllowed",
+        ["/etc", "/mnt/scratch"],
+    ),
+    (
+        "a host path that climbs out",
+        run({"results": {"hostPath": {"path": "/mnt/scratch/../../etc"}}}),
+        "HostPathNotAllowed",
+        ["results.hostPath"],
+    ),
+    (
+        "a host path that only begins alike",
+        run({"scratch": {"hostPath": {"path": "/mnt/scratchy"}}}),
+        "HostPathNotAllowed",
+        ["/mnt/scratchy"],
+    ),
+    ("a foreign image", run({"image": "evil.example/x:1"}), "ImageNotAllowed", ["evil.example", "mirror.example/"]),
+    (
+        "a driver to install",
+        a100(driver={"policy": "Ensure"}),
+        "DriverNotInCatalogue",
+        ["550", "catalogue", "Verify"],
+    ),
+    ("a driver for a suite without", run({"driver": {"policy": "Ensure"}}), "NoDriverNeeded", ["reference-cpu"]),
+    ("a resource claim", a100(gpu={"access": "ResourceClaim"}), "GPUAccessNotPossible", ["DevicePlugin"]),
+    (
+        "an override of a pair that is not run",
+        run(
+            {
+                "benchmarks": [{"name": "digits", "scenarios": ["Offline"]}],
+                "gpuConfig": {
+                    "overrides": [
+                        {"benchmark": "digits", "scenario": "Server", "field": "server_target_qps", "value": 1}
+                    ]
+                },
+            }
+        ),
+        "UnusedOverride",
+        ["digits Server", "digits Offline"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("case", "refused", "reason", "words"), REFUSED, ids=[case[0] for case in REFUSED])
+def test_a_run_that_cannot_be_is_refused_and_told_what_is_possible(
+    case: str, refused: MLPerfRun, reason: str, words: list[str]
+) -> None:
+    found = refusal(refused, LIMITS)
+    assert found is not None, case
+    assert found.reason == reason
+    for word in words:
+        assert word in found.message
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"scratch": {"hostPath": {"path": "/mnt/scratch/team"}}},
+        {"scratch": {"hostPath": {"path": "/mnt/scratch"}}},
+        {"image": "mirror.example/harness:2"},
+        {"image": BUILT_IN["reference-cpu"].image},
+        {"driver": {"policy": "Verify"}},
+        {"gpu": {"access": "ResourceClaim"}},
+    ],
+)
+def test_a_run_within_the_limits_is_accepted(spec: dict[str, Any]) -> None:
+    assert refusal(run(spec), LIMITS) is None
+
+
+def test_every_pair_of_a_built_in_suite_is_accepted() -> None:
+    for suite in BUILT_IN.values():
+        for system in suite.systems:
+            for name, benchmark in suite.benchmarks.items():
+                spec = {
+                    "suite": suite.name,
+                    "system": system,
+                    "benchmarks": [{"name": name, "scenarios": [s.value for s in benchmark.scenarios]}],
+                    "scratch": {"claimName": "scratch"},
+                }
+                assert refusal(run(spec), LIMITS) is None

@@ -1,0 +1,204 @@
+"""The conditions: one table a policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlperf_operator.acceptance import Refusal
+from mlperf_operator.api.v1alpha1 import Condition, ConditionStatus, ConditionType, MLPerfRun, ResultStatus
+from mlperf_operator.conditions import Facts, conditions
+from mlperf_operator.outcome import Outcome, Phase, stage_statuses
+from mlperf_operator.suites import BUILT_IN
+from unit.core.builders import a100, done, failed, pod, result, run, up_to
+
+ACTIVE = Outcome(Phase.ACTIVE, "Running", "stage run is running")
+COMPLETED = Outcome(Phase.COMPLETED, "Completed", "done")
+FAILED = Outcome(Phase.FAILED, "StageFailed", "stage build ended with exit code 65")
+LOST = Outcome(Phase.COLLECTING, "ResultsNotCollected", "being read")
+NOW = "2026-01-02T03:04:05Z"
+
+
+def _facts(outcome: Outcome | None = ACTIVE, results: list[dict[str, Any]] | None = None, **spec: Any) -> Facts:
+    typed = tuple(ResultStatus.model_validate(r) for r in results) if results is not None else None
+    return Facts(run=run(spec), suite=BUILT_IN["reference-cpu"], outcome=outcome, results=typed)
+
+
+def _find(facts: Facts, kind: ConditionType) -> Condition:
+    return next(c for c in conditions(facts, NOW) if c.type is kind)
+
+
+T, F, U = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+C = ConditionType
+SLOW = {"expectations": [{"benchmark": "digits", "scenario": "Offline", "metric": "result_samples_per_second"}]}
+
+
+def _expect(**bounds: str) -> dict[str, Any]:
+    return {"expectations": [{**SLOW["expectations"][0], **bounds}]}
+
+
+INVALID = result(validity="INVALID", message="Min duration satisfied : NO")
+MISSING = result(validity=None, metric=None, missing="No registered config for digits")
+FAILED_ACCURACY = result(
+    mode="AccuracyOnly", accuracy=[{"name": "accuracy", "value": 61.5, "threshold": 95.3, "passed": False}]
+)
+SECOND_ITEM_FAILED = result(
+    mode="AccuracyOnly",
+    accuracy=[
+        {"name": "rouge1", "value": 44.0, "threshold": 43.0, "passed": True},
+        {"name": "rouge2", "value": 20.0, "threshold": 21.0, "passed": False},
+    ],
+)
+UNJUDGED = result(mode="AccuracyOnly", accuracy=[{"name": "accuracy", "value": 61.5}])
+
+TABLE: list[tuple[str, Facts, ConditionType, ConditionStatus, str, str]] = [
+    ("running", _facts(), C.SUCCEEDED, U, "Running", "stage run"),
+    ("running is not finished", _facts(), C.FINISHED, F, "InProgress", ""),
+    ("completed", _facts(COMPLETED, [result()]), C.SUCCEEDED, T, "Completed", ""),
+    ("completed is finished", _facts(COMPLETED, [result()]), C.FINISHED, T, "Completed", ""),
+    ("failed", _facts(FAILED), C.SUCCEEDED, F, "StageFailed", "65"),
+    ("failed is finished", _facts(FAILED), C.FINISHED, T, "StageFailed", ""),
+    ("failed has no verdict", _facts(FAILED), C.RESULTS_VALID, U, "NoResults", ""),
+    ("lost results are no success", _facts(LOST), C.SUCCEEDED, U, "ResultsNotCollected", ""),
+    ("lost results have no verdict", _facts(LOST), C.RESULTS_VALID, U, "ResultsNotCollected", ""),
+    ("valid", _facts(COMPLETED, [result(), result("Server")]), C.RESULTS_VALID, T, "Valid", "2 of 2"),
+    (
+        "valid but short",
+        _facts(COMPLETED, [result(minDurationMet=False)]),
+        C.RESULTS_VALID,
+        T,
+        "Valid",
+        "shorter than MLPerf's ten minutes",
+    ),
+    ("one invalid of two", _facts(COMPLETED, [result("Server"), INVALID]), C.RESULTS_VALID, F, "Invalid", "NO"),
+    ("invalid is a completed run", _facts(COMPLETED, [INVALID]), C.SUCCEEDED, T, "Completed", ""),
+    ("missing", _facts(COMPLETED, [result("Server"), MISSING]), C.RESULTS_VALID, F, "Missing", "No registered"),
+    (
+        "only accuracy asked",
+        _facts(COMPLETED, [result(mode="AccuracyOnly")]),
+        C.RESULTS_VALID,
+        U,
+        "NotRequested",
+        "PerformanceOnly",
+    ),
+    ("accuracy met", _facts(COMPLETED, [result(mode="AccuracyOnly")]), C.ACCURACY_MET, T, "Met", "97"),
+    (
+        "accuracy failed",
+        _facts(COMPLETED, [FAILED_ACCURACY]),
+        C.ACCURACY_MET,
+        F,
+        "BelowThreshold",
+        "61.5 is below 95.3",
+    ),
+    (
+        "the second item decides too",
+        _facts(COMPLETED, [SECOND_ITEM_FAILED]),
+        C.ACCURACY_MET,
+        F,
+        "BelowThreshold",
+        "rouge2",
+    ),
+    ("no threshold is no pass", _facts(COMPLETED, [UNJUDGED]), C.ACCURACY_MET, U, "NoThreshold", "61.5"),
+    ("accuracy not asked", _facts(COMPLETED, [result()]), C.ACCURACY_MET, U, "NotRequested", "AccuracyOnly"),
+    ("expected nothing", _facts(COMPLETED, [result()]), C.EXPECTATIONS_MET, U, "NoExpectations", ""),
+    ("fast enough", _facts(COMPLETED, [result()], **_expect(min="1234.5")), C.EXPECTATIONS_MET, T, "Met", "1 of 1"),
+    (
+        "too slow",
+        _facts(COMPLETED, [result()], **_expect(min="1234.6")),
+        C.EXPECTATIONS_MET,
+        F,
+        "NotMet",
+        "below 1234.6",
+    ),
+    ("too high", _facts(COMPLETED, [result()], **_expect(max="1000")), C.EXPECTATIONS_MET, F, "NotMet", "above 1000"),
+    (
+        "no such metric",
+        _facts(COMPLETED, [result("Server")], **_expect(min="1")),
+        C.EXPECTATIONS_MET,
+        F,
+        "NotMet",
+        "no such metric",
+    ),
+    ("a suite without a driver", _facts(), C.DRIVER_READY, T, "NotRequired", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "facts", "kind", "status", "reason", "word"), TABLE, ids=[f"{row[0]}" for row in TABLE]
+)
+def test_a_condition_says_what_the_facts_say(
+    case: str, facts: Facts, kind: ConditionType, status: ConditionStatus, reason: str, word: str
+) -> None:
+    found = _find(facts, kind)
+    assert (found.status, found.reason) == (status, reason), case
+    assert word in found.message
+
+
+def test_a_refused_run_is_finished_and_not_succeeded() -> None:
+    facts = Facts(run=run(), refusal=Refusal("UnknownSuite", "suite x is not there"))
+    assert _find(facts, C.ACCEPTED).status is F
+    assert _find(facts, C.SUCCEEDED).status is F
+    assert _find(facts, C.FINISHED).status is T
+    assert _find(facts, C.RESULTS_VALID).status is U
+
+
+@pytest.mark.parametrize(
+    ("facts_run", "stage", "status", "reason"),
+    [
+        (a100(), "preflight", U, "NotVerified"),
+        (a100(), "build", T, "Verified"),
+        (a100(driver={"policy": "Ignore"}), "build", U, "Ignored"),
+    ],
+)
+def test_the_driver_is_ready_only_once_preflight_saw_it(
+    facts_run: MLPerfRun, stage: str, status: ConditionStatus, reason: str
+) -> None:
+    stages = tuple(stage_statuses(pod(up_to(stage))))
+    facts = Facts(run=facts_run, suite=BUILT_IN["nvidia-v4.1"], outcome=ACTIVE, stages=stages)
+    found = _find(facts, C.DRIVER_READY)
+    assert (found.status, found.reason) == (status, reason)
+
+
+def test_a_failed_preflight_is_a_driver_that_is_not_ready() -> None:
+    stages = tuple(stage_statuses(pod([done("code"), failed("preflight", 64, reason="PreflightFailed")])))
+    facts = Facts(run=a100(), suite=BUILT_IN["nvidia-v4.1"], outcome=FAILED, stages=stages)
+    assert _find(facts, C.DRIVER_READY).status is F
+
+
+@pytest.mark.parametrize(
+    ("containers", "status", "reason", "word"),
+    [
+        (up_to("preflight"), F, "Preparing", "1 of 7"),
+        (up_to("run"), T, "Prepared", ""),
+        ([done("code"), failed("preflight")], F, "StageFailed", "preflight"),
+        (
+            [done(n, reason="Skipped") for n in ("code", "build")] + up_to("run")[1:6] + up_to("run")[7:],
+            T,
+            "Prepared",
+            "",
+        ),
+    ],
+)
+def test_prepared_follows_the_init_stages(
+    containers: list[Any], status: ConditionStatus, reason: str, word: str
+) -> None:
+    facts = Facts(
+        run=run(), suite=BUILT_IN["reference-cpu"], outcome=ACTIVE, stages=tuple(stage_statuses(pod(containers)))
+    )
+    found = _find(facts, C.PREPARED)
+    assert (found.status, found.reason) == (status, reason)
+    assert word in found.message
+
+
+def test_the_transition_time_moves_only_when_the_status_does() -> None:
+    stored = {
+        "conditions": [
+            {"type": "Finished", "status": "False", "reason": "Other", "lastTransitionTime": "2020-01-01T00:00:00Z"},
+            {"type": "Succeeded", "status": "False", "reason": "Other", "lastTransitionTime": "2020-01-01T00:00:00Z"},
+        ]
+    }
+    facts = Facts(run=run(status=stored), suite=BUILT_IN["reference-cpu"], outcome=ACTIVE)
+    assert _find(facts, C.FINISHED).last_transition_time == "2020-01-01T00:00:00Z"
+    assert _find(facts, C.FINISHED).reason == "InProgress"
+    assert _find(facts, C.SUCCEEDED).last_transition_time == NOW

@@ -1,0 +1,83 @@
+"""Which reports of `collect` are believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from mlperf_operator.observed import ContainerRecord
+from mlperf_operator.report import ReportError, announced, parse_log
+from unit.core.builders import UID, result
+
+
+def _line(uid: str = UID, scenario: str = "Offline") -> str:
+    return json.dumps({"kind": "result", "uid": uid, "step": scenario, "result": result(scenario)}) + "\n"
+
+
+def _closing(lines: list[str], uid: str = UID, count: int | None = None) -> tuple[str, str]:
+    sha256 = hashlib.sha256("".join(lines).encode()).hexdigest()
+    number = len(lines) if count is None else count
+    return json.dumps({"kind": "report", "uid": uid, "count": number, "sha256": sha256}) + "\n", sha256
+
+
+def test_a_whole_report_is_read_in_order() -> None:
+    lines = [_line(), _line(scenario="Server")]
+    closing, sha256 = _closing(lines)
+    report = parse_log("".join(lines) + closing, UID, sha256)
+    assert [r.scenario for r in report.results] == ["Offline", "Server"]
+
+
+def test_lines_before_the_report_are_not_part_of_it() -> None:
+    lines = [_line()]
+    closing, sha256 = _closing(lines)
+    assert len(parse_log("noise\n" + _line(scenario="Server") + "".join(lines) + closing, UID, sha256).results) == 1
+
+
+def test_a_cut_log_is_refused() -> None:
+    lines = [_line(), _line(scenario="Server")]
+    closing, sha256 = _closing(lines)
+    with pytest.raises(ReportError, match="cut"):
+        parse_log(lines[1] + closing, UID, sha256)
+    with pytest.raises(ReportError, match="no report"):
+        parse_log("".join(lines), UID, sha256)
+
+
+def test_a_changed_log_is_refused() -> None:
+    lines = [_line()]
+    closing, sha256 = _closing(lines)
+    with pytest.raises(ReportError, match="digest"):
+        parse_log(lines[0].replace("1234.5", "9999.9") + closing, UID, sha256)
+
+
+def test_a_report_of_another_announcement_is_refused() -> None:
+    lines = [_line()]
+    closing, _ = _closing(lines)
+    with pytest.raises(ReportError, match="digest"):
+        parse_log(lines[0] + closing, UID, "0" * 64)
+
+
+def test_a_report_of_another_run_is_refused() -> None:
+    lines = [_line("other-uid")]
+    closing, sha256 = _closing(lines)
+    with pytest.raises(ReportError, match="another run"):
+        parse_log(lines[0] + closing, UID, sha256)
+
+
+@pytest.mark.parametrize(
+    ("container", "why"),
+    [
+        (None, "not reported"),
+        (ContainerRecord(name="collect", state="Running"), "not reported"),
+        (ContainerRecord(name="collect", state="Terminated", exit_code=137), "without a report"),
+        (ContainerRecord(name="collect", state="Terminated", message="[1]"), "without a report"),
+        (
+            ContainerRecord(name="collect", state="Terminated", message='{"kind": "report", "uid": "old"}'),
+            "another run",
+        ),
+    ],
+)
+def test_only_an_ended_collect_of_this_run_announces_a_report(container: ContainerRecord | None, why: str) -> None:
+    with pytest.raises(ReportError, match=why):
+        announced(container, UID)

@@ -1,0 +1,151 @@
+"""The status that follows from what was observed, and the Events that tell the difference."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mlperf_operator.acceptance import Refusal
+from mlperf_operator.api.v1alpha1 import MLPerfRunStatus, ResultStatus, StageState, to_wire
+from mlperf_operator.events import event, notes
+from mlperf_operator.observed import Observed, Report
+from mlperf_operator.status import is_finished, next_status, refused_status, summarize
+from mlperf_operator.suites import BUILT_IN
+from unit.core.builders import NOW, UID, done, failed, job, pod, result, run, up_to
+
+SUITE = BUILT_IN["reference-cpu"]
+
+
+def _next(observed: Observed, status: dict[str, Any] | None = None, after: int = 0, **spec: Any) -> MLPerfRunStatus:
+    return next_status(run(spec, status), SUITE, observed, NOW + timedelta(seconds=after))
+
+
+def _results(*entries: dict[str, Any]) -> tuple[ResultStatus, ...]:
+    return tuple(ResultStatus.model_validate(entry) for entry in entries)
+
+
+def test_a_run_under_way_shows_its_stage_node_and_pod() -> None:
+    status = _next(Observed(job=job(), pods=(pod(up_to("build")),), config_digest="abc"))
+    assert (status.stage, status.node, status.pod_name, status.job_name) == ("build", "node-1", "demo-abcde", "demo")
+    assert (status.start_time, status.completion_time, status.attempts) == ("2026-01-02T03:04:05Z", None, 1)
+    assert status.config_digest == "abc"
+    assert status.benchmarks == "digits"
+    assert not is_finished(status)
+
+
+def test_the_same_observation_gives_the_same_status_at_any_later_time() -> None:
+    observed = Observed(job=job(), pods=(pod(up_to("build")),))
+    first = to_wire(_next(observed))
+    assert to_wire(_next(observed, first, after=60)) == first
+
+
+def test_a_finished_run_keeps_its_results_and_says_where_its_logs_are() -> None:
+    report = Report(_results(result(), result(mode="AccuracyOnly")))
+    ended = pod([*(done(c.name) for c in up_to("run"))], phase="Succeeded")
+    status = _next(Observed(job=job(outcome="Complete", ended_at=NOW), pods=(ended,), report=report), after=9)
+    assert is_finished(status)
+    assert status.completion_time == "2026-01-02T03:04:14Z"
+    assert status.summary == "Offline 1234.5 samples/s"
+    assert [r.mode.value for r in status.results] == ["PerformanceOnly", "AccuracyOnly"]
+    assert status.artifacts is not None
+    assert UID in status.artifacts.path
+
+
+@pytest.mark.parametrize(
+    ("spec", "claim", "path"),
+    [
+        ({}, None, f".mlperf/runs/{UID}/results"),
+        ({"scratch": {"claimName": "big"}}, "big", f".mlperf/runs/{UID}/results"),
+        ({"results": {"claimTemplate": {"size": "1Gi"}}}, "demo-results", f"bench/demo-{UID}"),
+        ({"results": {"hostPath": {"path": "/mnt/r/"}}}, None, f"/mnt/r/bench/demo-{UID}"),
+    ],
+)
+def test_artifacts_name_a_folder_that_only_this_uid_has(spec: dict[str, Any], claim: str | None, path: str) -> None:
+    status = _next(Observed(job=job()), **spec)
+    assert status.artifacts is not None
+    assert (status.artifacts.claim, status.artifacts.path) == (claim, path)
+
+
+def test_a_failed_run_keeps_the_results_that_there_are() -> None:
+    ended = job(outcome="Failed", reason="PodFailurePolicy", ended_at=NOW)
+    observed = Observed(
+        job=ended, pods=(pod([*up_to("run")[:7], failed("run")], phase="Failed"),), report=Report(_results(result()))
+    )
+    status = _next(observed)
+    assert is_finished(status)
+    assert status.stage == "run"
+    assert len(status.results) == 1
+
+
+def test_a_second_pod_counts_as_a_second_attempt_and_is_counted_once() -> None:
+    first, second = pod(up_to("run")), pod(up_to("code"), name="demo-zzzzz", created_at=NOW + timedelta(seconds=9))
+    status = _next(Observed(job=job(), pods=(first, second)), {"podName": "demo-abcde", "attempts": 1})
+    assert (status.attempts, status.pod_name) == (2, "demo-zzzzz")
+    again = _next(Observed(job=job(), pods=(first, second)), to_wire(status))
+    assert again.attempts == 2
+
+
+def test_a_suspended_run_keeps_what_its_stages_said() -> None:
+    before = to_wire(_next(Observed(job=job(), pods=(pod(up_to("build")),))))
+    status = _next(Observed(job=job(suspend=True)), before)
+    states = {stage.name: stage.state for stage in status.stages}
+    assert states["code"] is StageState.COMPLETED
+    assert states["build"] is StageState.PENDING
+
+
+def test_a_refused_run_is_finished_at_once() -> None:
+    status = refused_status(run(), Refusal("UnknownSuite", "no such suite"), NOW)
+    assert is_finished(status)
+    assert status.summary == "UnknownSuite"
+    assert status.job_name is None
+
+
+def test_the_summary_names_the_variant_only_when_there_are_several() -> None:
+    one = _results(result(), result("SingleStream", metric={"name": "l", "value": 1234567.0, "unit": "ns"}))
+    assert summarize(one) == "Offline 1234.5 samples/s, SingleStream 1.235 ms"
+    two = _results(result(), result(variant="bert-99"))
+    assert summarize(two) == "digits-99 Offline 1234.5 samples/s, bert-99 Offline 1234.5 samples/s"
+    none = _results(result(metric=None, validity=None, missing="nothing"))
+    assert summarize(none) == "Offline none"
+
+
+def test_events_tell_each_step_once() -> None:
+    start = MLPerfRunStatus()
+    first = _next(Observed(job=job(), pods=(pod(up_to("preflight")),)))
+    told = [(note.kind, note.reason) for note in notes(start, first)]
+    assert told == [
+        ("Normal", "JobCreated"),
+        ("Normal", "StageCompleted"),
+        ("Normal", "StageStarted"),
+        ("Normal", "AcceptedTrue"),
+    ]
+    assert notes(first, first) == []
+
+
+def test_a_failure_is_told_as_a_warning_with_its_last_lines() -> None:
+    before = _next(Observed(job=job(), pods=(pod(up_to("build")),)))
+    ended = job(outcome="Failed", ended_at=NOW)
+    after = _next(Observed(job=ended, pods=(pod([*up_to("build")[:6], failed("build")], phase="Failed"),)))
+    warnings = {note.reason: note.message for note in notes(before, after) if note.kind == "Warning"}
+    assert set(warnings) == {"StageFailed", "SucceededFalse"}
+    assert "last line" in warnings["StageFailed"]
+
+
+def test_a_replaced_pod_is_told() -> None:
+    old = MLPerfRunStatus(pod_name="a", job_name="demo")
+    assert [n.reason for n in notes(old, MLPerfRunStatus(pod_name="b", job_name="demo"))] == ["PodReplaced"]
+
+
+def test_waiting_for_a_reason_of_note_is_told_while_it_lasts() -> None:
+    before = _next(Observed(job=job(), pods=(pod(),)))
+    after = _next(Observed(job=job(), pods=(pod(unschedulable="0/1 nodes: Insufficient nvidia.com/gpu"),)))
+    assert [(n.kind, n.reason) for n in notes(before, after)] == [("Warning", "GPUNotAllocatable")]
+
+
+def test_the_same_event_has_the_same_name_and_fits_the_api() -> None:
+    note = notes(MLPerfRunStatus(), _next(Observed(job=job())))[0]
+    first, again = event(run(), note, NOW, 1), event(run(), note, NOW + timedelta(hours=1), 1)
+    assert first["metadata"]["name"] == again["metadata"]["name"]
+    assert len(event(run(), type(note)("Normal", "R", "x" * 9999), NOW, 1)["message"]) == 1024
