@@ -139,7 +139,7 @@ async def serve(settings: Settings) -> None:
             renew_deadline=settings.lease_renew_deadline_seconds,
             retry_period=settings.lease_retry_seconds,
         )
-        cluster.guard = lease.check
+        cluster.guard = lambda: lease.held
         health = Health(settings.health_port, controller.informers, is_leader=lambda: lease.held)
         async with health:
             await _until(stopped, lambda: lease.run(controller.run))

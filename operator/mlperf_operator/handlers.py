@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import kopf
 
@@ -27,19 +26,19 @@ class EndlessBackoffs:
 
 def registry(wake: Wake) -> kopf.OperatorRegistry:
     """Return kopf's handlers."""
-    handlers = kopf.OperatorRegistry()
+    handlers = kopf.SmartOperatorRegistry()
 
     @kopf.on.startup(registry=handlers)
-    async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+    async def configure(settings: kopf.OperatorSettings, **_: object) -> None:
         settings.posting.enabled = False
         settings.scanning.disabled = True
         settings.networking.request_timeout = 30
-        settings.networking.error_backoffs = EndlessBackoffs()  # type: ignore[assignment] - iterated anew each time
+        settings.networking.error_backoffs = EndlessBackoffs()
         settings.watching.inactivity_timeout = 70
         settings.queueing.idle_timeout = 0.1
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
-    async def changed(namespace: str | None, name: str | None, **_: Any) -> None:
+    async def changed(namespace: str | None, name: str | None, **_: object) -> None:
         wake(f"{namespace}/{name}")
 
     return handlers

@@ -82,7 +82,8 @@ class Reconciler:
         try:
             run = self._with_written_status(MLPerfRun.model_validate(record.body))
         except ValidationError as error:
-            return await self._refuse_unreadable(record, error)
+            await self._refuse_unreadable(record, error)
+            return None
         if run.metadata.deletion_timestamp is not None:
             return None
         if is_finished(run.status):

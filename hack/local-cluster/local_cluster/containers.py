@@ -1,5 +1,6 @@
 """What lives in containerd: images going in, containers being ended."""
 
+import errno
 import hashlib
 import io
 import json
@@ -8,6 +9,8 @@ import platform
 import signal
 import subprocess
 import tarfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from local_cluster import processes
@@ -16,6 +19,7 @@ from local_cluster.layout import Layout
 from local_cluster.render import CNI_NETWORK, PAUSE_IMAGE
 
 NAMESPACE = "k8s.io"
+CGROUP_SECONDS = 10.0
 CONTEXT_LABEL = "mlperf.dev/context-digest"
 _SHIM = "containerd-shim-runc-v2"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -98,17 +102,37 @@ def pod_processes(roots: list[Path]) -> list[int]:
     """Return the processes of all pods: everything below the kubelet's cgroup."""
     found = set[int]()
     for root in roots:
-        for file in (root / "kubepods").rglob("cgroup.procs"):
-            found |= {int(line) for line in file.read_text().split()}
+        for folder, _, _ in os.walk(root / "kubepods"):
+            # A pod that ends while we look takes its cgroup with it.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found |= {int(line) for line in (Path(folder) / "cgroup.procs").read_text().split()}
     return sorted(found)
 
 
 def remove_cgroups(roots: list[Path]) -> None:
-    """Remove the kubelet's cgroups, deepest first."""
-    for root in roots:
-        top = root / "kubepods"
-        for folder, _, _ in os.walk(top, topdown=False):
-            Path(folder).rmdir()
+    """Remove the kubelet's cgroups, deepest first; the kernel frees one a moment after its last process has ended.
+
+    Raises:
+        ClusterError: one is still in use.
+    """
+    deadline = time.monotonic() + CGROUP_SECONDS
+    for folder in [folder for root in roots for folder, _, _ in os.walk(root / "kubepods", topdown=False)]:
+        while not _removed(Path(folder)):
+            if time.monotonic() > deadline:
+                raise ClusterError(f"the cgroup {folder} is still in use")
+            time.sleep(0.05)
+
+
+def _removed(cgroup: Path) -> bool:
+    try:
+        cgroup.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def remove_cni_results(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import random
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -73,7 +74,12 @@ def listening_inodes(table: str, port: int) -> set[str]:
 
 
 def _links(folder: Path) -> set[str]:
+    """Return what a process has open; processes and their files come and go while we look."""
+    found = set[str]()
     try:
-        return {str(link.readlink()) for link in folder.iterdir()}
+        for link in folder.iterdir():
+            with suppress(FileNotFoundError):
+                found.add(str(link.readlink()))
     except (PermissionError, FileNotFoundError, ProcessLookupError):
-        return set()
+        return found
+    return found

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -53,17 +52,20 @@ def start(component: Component, pids: Path, logs: Path) -> None:
     log = logs / f"{component.name}.log"
     if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
         log.rename(log.with_suffix(".log.1"))
-    with log.open("ab") as sink:
-        process = subprocess.Popen(
+    with log.open("ab") as sink, Path(os.devnull).open("rb") as nothing:
+        # Not subprocess: its objects complain when they are dropped before their process has ended.
+        pid = os.posix_spawnp(
+            component.argv[0],
             component.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            start_new_session=True,
-            cwd="/",
-            env=environment(dict(os.environ), keep_proxy=component.needs_proxy),
+            environment(dict(os.environ), keep_proxy=component.needs_proxy),
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, nothing.fileno(), 0),
+                (os.POSIX_SPAWN_DUP2, sink.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, sink.fileno(), 2),
+            ],
+            setsid=True,
         )
-    record = Record(process.pid, start_time(process.pid) or 0, boot_id(), digest(component))
+    record = Record(pid, start_time(pid) or 0, boot_id(), digest(component))
     partial = pids / f".{component.name}.partial"
     partial.write_text(json.dumps(asdict(record)))
     partial.rename(pids / f"{component.name}.json")
@@ -102,17 +104,7 @@ def end(process_ids: Sequence[int], sig: signal.Signals, seconds: float) -> list
         left = [pid for pid, started in before.items() if started is not None and start_time(pid) == started]
         if not left or time.monotonic() > deadline:
             return left
-        _reap()
         time.sleep(0.05)
-
-
-def _reap() -> None:
-    """Collect our own ended children, so that they do not look alive."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            continue
-    except ChildProcessError:
-        return
 
 
 def start_time(pid: int) -> int | None:

@@ -1,0 +1,284 @@
+"""The API server: the only module that writes to it.
+
+kubernetes.aio brings configuration, credentials and TLS; bodies stay plain JSON, because our objects are built as such.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from mlperf_operator import naming
+from mlperf_operator.api.v1alpha1 import API_VERSION, GROUP, KIND, PLURAL, VERSION
+
+REQUEST_TIMEOUT_SECONDS = 30.0
+MAX_CONNECTIONS = 64
+"""Bound on open connections: kopf's and ours together must not exhaust the API server's."""
+
+LOG_LIMIT_BYTES = 4 * 1024**2
+
+Json = dict[str, Any]
+
+
+class ApiError(Exception):
+    """The API server refused a request, or did not answer it (status 0)."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{status} {reason}: {message}" if status else message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+
+
+class NotLeaderError(ApiError):
+    """This process lost its Lease and must not write any more."""
+
+    def __init__(self) -> None:
+        super().__init__(0, "NotLeader", "this process no longer holds the Lease")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object and where it is served."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+
+    def url(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """Return the path of the collection, the object or its subresource."""
+        prefix = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        scope = f"/namespaces/{namespace}" if namespace else ""
+        return "/".join([f"{prefix}{scope}/{self.plural}", *(part for part in (name, subresource) if part)])
+
+
+MLPERF_RUNS = Resource(GROUP, VERSION, PLURAL, KIND)
+JOBS = Resource("batch", "v1", "jobs", "Job")
+PODS = Resource("", "v1", "pods", "Pod")
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+EVENTS = Resource("", "v1", "events", "Event")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+
+BY_KIND: Mapping[str, Resource] = {r.kind: r for r in (MLPERF_RUNS, JOBS, PODS, CONFIG_MAPS, CLAIMS, EVENTS, LEASES)}
+
+
+async def _configuration() -> client.Configuration:
+    configuration = client.Configuration()
+    if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    else:
+        await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    configuration.connection_pool_maxsize = MAX_CONNECTIONS
+    return configuration
+
+
+class Cluster:
+    """A client of one API server."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+        self.guard: Callable[[], bool] = lambda: True
+        """Asked before each write; False refuses it, so that a leader that was replaced cannot act."""
+
+    @classmethod
+    @asynccontextmanager
+    async def from_environment(cls) -> AsyncIterator[Cluster]:
+        """Connect by KUBECONFIG, by the pod's service account, or by the user's kubeconfig, in this order."""
+        async with client.ApiClient(await _configuration()) as api:
+            yield cls(api)
+
+    async def create(self, body: Mapping[str, Any]) -> Json:
+        """Create an object and return it as stored."""
+        meta = body["metadata"]
+        return await self._write("POST", BY_KIND[body["kind"]].url(meta["namespace"]), body)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
+        """Return an object, or None when there is none."""
+        try:
+            return await self._json("GET", resource.url(namespace, name))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def replace(self, resource: Resource, body: Mapping[str, Any]) -> Json:
+        """Replace an object at its resourceVersion; a conflict is an ApiError 409.
+
+        Only the Lease is written this way, which is how leadership is won, so the guard is not asked.
+        """
+        meta = body["metadata"]
+        return await self._json("PUT", resource.url(meta["namespace"], meta["name"]), body)
+
+    async def create_lease(self, body: Mapping[str, Any]) -> Json:
+        """Create the Lease, which is how leadership is won, so the guard is not asked."""
+        return await self._json("POST", LEASES.url(body["metadata"]["namespace"]), body)
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        """Delete exactly this object; one that is gone or was made anew is left alone."""
+        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        try:
+            await self._write("DELETE", resource.url(namespace, name), options)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def set_job_suspend(self, namespace: str, name: str, uid: str, *, suspend: bool) -> None:
+        """Set suspend of exactly this Job."""
+        body = {"metadata": {"uid": uid}, "spec": {"suspend": suspend}}
+        await self._write("PATCH", JOBS.url(namespace, name), body, content_type="application/merge-patch+json")
+
+    async def apply_run_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> Json:
+        """Apply the whole status of exactly this run and return the object as stored."""
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": name, "namespace": namespace, "uid": uid},
+            "status": status,
+        }
+        query = {"fieldManager": naming.MANAGER, "force": "true"}
+        url = MLPERF_RUNS.url(namespace, name, "status")
+        return await self._write("PATCH", url, body, query=query, content_type="application/apply-patch+yaml")
+
+    async def emit_event(self, body: Mapping[str, Any]) -> None:
+        """Create an Event; one that was told already is left as it is."""
+        try:
+            await self._write("POST", EVENTS.url(body["metadata"]["namespace"]), body)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+
+    async def read_log(self, namespace: str, pod: str, container: str) -> str:
+        """Return a container's log, at most LOG_LIMIT_BYTES of it."""
+        query = {"container": container, "limitBytes": str(LOG_LIMIT_BYTES)}
+        data = await self._request("GET", PODS.url(namespace, pod, "log"), query=query)
+        return data.decode(errors="replace")
+
+    async def events_about(self, namespace: str, uid: str) -> list[Json]:
+        """Return the warnings about the object of that uid."""
+        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning"}
+        return list((await self._json("GET", EVENTS.url(namespace), query=query)).get("items", []))
+
+    async def list_page(self, resource: Resource, query: Mapping[str, str]) -> Json:
+        """Return one page of a list over all namespaces."""
+        return await self._json("GET", resource.url(), query=query)
+
+    @asynccontextmanager
+    async def watch(
+        self, resource: Resource, query: Mapping[str, str], silence_seconds: float
+    ) -> AsyncIterator[AsyncIterator[Json]]:
+        """Open a watch over all namespaces, as its events.
+
+        Raises:
+            ApiError: it was refused, broke off within an event, or nothing came for `silence_seconds`.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, connect=REQUEST_TIMEOUT_SECONDS, sock_read=silence_seconds)
+        with _translated():
+            response = await self._send("GET", resource.url(), None, {**query, "watch": "true"}, timeout=timeout)
+            try:
+                yield _events(response.content)
+            finally:
+                response.close()
+
+    async def _write(
+        self,
+        method: str,
+        url: str,
+        body: Mapping[str, Any],
+        *,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        if not self.guard():
+            raise NotLeaderError
+        return await self._json(method, url, body, query=query, content_type=content_type)
+
+    async def _json(
+        self,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        return dict(json.loads(await self._request(method, url, body, query=query, content_type=content_type)))
+
+    async def _request(
+        self,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        with _translated():
+            response = await self._send(method, url, body, query or {}, content_type=content_type)
+            return await response.read()
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | None,
+        query: Mapping[str, str],
+        *,
+        content_type: str = "application/json",
+        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - aiohttp's own kind of timeout
+    ) -> aiohttp.ClientResponse:
+        headers = {"Content-Type": content_type, "Accept": "application/json", "User-Agent": naming.MANAGER}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
+        full = self._api.configuration.host + url + (f"?{urlencode(query)}" if query else "")
+        limit = timeout or aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
+        answer = await self._api.call_api(method, full, headers, body, _request_timeout=limit)
+        response: aiohttp.ClientResponse = answer.response
+        if response.status >= 400:
+            raise _error(response, await response.read())
+        return response
+
+
+class _translated:  # noqa: N801 - used as a `with` statement
+    """Turns transport errors into ApiError of status 0."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, (aiohttp.ClientError, TimeoutError, asyncio.TimeoutError, OSError)):
+            raise ApiError(0, type(error).__name__, f"no answer from the API server: {error!r}") from error
+
+
+def _error(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
+    try:
+        status = json.loads(body)
+    except ValueError:
+        status = {}
+    text = status.get("message") if isinstance(status, dict) else None
+    reason = str(status.get("reason", "")) if isinstance(status, dict) else ""
+    after = response.headers.get("Retry-After", "")
+    message = text or body.decode(errors="replace")[:500] or str(response.reason)
+    return ApiError(response.status, reason, message, float(after) if after.isdecimal() else None)
+
+
+async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[Json]:
+    # Lines are put together by hand: an object may be longer than the reader's limit for one line.
+    rest = b""
+    async for chunk in stream.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield json.loads(line)
+    if rest.strip():
+        raise ApiError(0, "Truncated", "the watch broke off within an event")

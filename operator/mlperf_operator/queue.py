@@ -1,0 +1,101 @@
+"""A deduplicating work queue with delays and backoff, with the meaning that client-go's workqueue gives these words."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+BASE_DELAY_SECONDS = 0.25
+MAX_DELAY_SECONDS = 300.0
+
+
+class WorkQueue(Generic[K]):
+    """Keys to work on. A key is handed to one worker at a time, and once however often it was added before."""
+
+    def __init__(self, *, jitter: Callable[[], float] = lambda: random.uniform(0.8, 1.2)) -> None:  # noqa: S311
+        self._ready: deque[K] = deque()
+        self._dirty: set[K] = set()
+        self._processing: set[K] = set()
+        self._failures: dict[K, int] = {}
+        self._due: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._order = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakeup = asyncio.Event()
+        self._jitter = jitter
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def add(self, key: K) -> None:
+        """Add a key now; one that is being worked on comes again when that is done."""
+        if key in self._dirty:
+            return
+        self._dirty.add(key)
+        if key not in self._processing:
+            self._push(key)
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """Add a key after a delay; of several delays the earliest counts."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        due = asyncio.get_running_loop().time() + seconds
+        if self._due.get(key, due + 1) <= due:
+            return
+        self._due[key] = due
+        heapq.heappush(self._heap, (due, next(self._order), key))
+        self._arm()
+
+    def add_rate_limited(self, key: K) -> None:
+        """Add a key after a delay that doubles with each failure since `forget`."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        self.add_after(key, min(MAX_DELAY_SECONDS, BASE_DELAY_SECONDS * 2 ** min(failures, 20)) * self._jitter())
+
+    def forget(self, key: K) -> None:
+        """Start the key's backoff from the beginning."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> K:
+        """Wait for a key and return it; `done` must follow."""
+        while not self._ready:
+            self._wakeup.clear()
+            await self._wakeup.wait()
+        key = self._ready.popleft()
+        self._dirty.discard(key)
+        self._processing.add(key)
+        return key
+
+    def done(self, key: K) -> None:
+        """Say that the work on a key has ended."""
+        self._processing.discard(key)
+        if key in self._dirty:
+            self._push(key)
+
+    def _push(self, key: K) -> None:
+        self._ready.append(key)
+        self._wakeup.set()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._heap:
+            self._timer = asyncio.get_running_loop().call_at(self._heap[0][0], self._release)
+
+    def _release(self) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._heap and self._heap[0][0] <= now:
+            due, _, key = heapq.heappop(self._heap)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self.add(key)
+        self._arm()

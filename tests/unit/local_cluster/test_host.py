@@ -1,0 +1,71 @@
+"""What a machine must be, and how a refusal sounds."""
+
+import os
+from pathlib import Path
+
+import pytest
+from local_cluster import host, packages
+from local_cluster.errors import RefusalError
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("ID=debian\n", {"debian"}),
+        ('ID=linuxmint\nID_LIKE="ubuntu debian"\n', {"linuxmint", "ubuntu", "debian"}),
+        ('NAME="Fedora Linux"\nID=fedora\n', {"fedora"}),
+        ("", set()),
+    ],
+)
+def test_the_distribution_is_read(text: str, known: set[str]) -> None:
+    assert host.distribution(text) == known
+
+
+@pytest.mark.parametrize(
+    ("effective", "capability", "lacks"),
+    [
+        ("000001ffffffffff", host.CAP_SYS_ADMIN, False),
+        ("00000000a80425fb", host.CAP_SYS_ADMIN, True),
+        ("0000000000001000", host.CAP_NET_ADMIN, False),
+    ],
+)
+def test_a_missing_capability_is_seen(effective: str, capability: int, *, lacks: bool) -> None:
+    status = f"Name:\tx\nCapInh:\t0\nCapEff:\t{effective}\n"
+    assert host.lacks_capability(status, capability) is lacks
+
+
+def test_a_node_without_root_is_refused_and_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(RefusalError, match=r"needs root \(--control-plane-only does not\)"):
+        host.refuse_machine(full=True)
+    host.refuse_machine(full=False)
+
+
+def test_another_distribution_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(host, "is_debian_like", lambda: False)
+    with pytest.raises(RefusalError, match="needs Debian or Ubuntu"):
+        host.refuse_machine(full=True)
+
+
+def test_a_foreign_kubelet_is_named_and_our_own_is_not() -> None:
+    found = {10: ["/opt/ours/kubelet", "--config=x"], 20: ["/usr/bin/k3s", "server"]}
+    assert host.foreign_kubernetes(found, {10}) == "k3s (process 20)"
+    assert host.foreign_kubernetes(found, {10, 20}) == ""
+
+
+def test_a_package_is_wanted_once_and_only_where_its_program_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "present"
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    needed = {"present": "a", "absent-one": "b", "absent-two": "b"}
+    assert packages.missing(needed) == ["b"]
+
+
+def test_packages_that_only_root_may_install_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(host, "is_debian_like", lambda: True)
+    with pytest.raises(RefusalError, match=r"only root may install them: one-package"):
+        packages.ensure({"no-such-program": "one-package"})

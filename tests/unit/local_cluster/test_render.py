@@ -1,0 +1,113 @@
+"""Configuration files and command lines."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from local_cluster import render
+from local_cluster.components import components
+from local_cluster.layout import Layout, Ports, Spec, all_specs
+from local_cluster.network import POD_CIDR
+
+PROGRAMS = Path("/programs")
+
+
+def _argv(layout: Layout, name: str, *, full: bool = True, audit: bool = False) -> list[str]:
+    spec = Spec("test", full=full, audit=audit, ports=Ports())
+    return next(list(item.argv) for item in components(layout, spec, PROGRAMS) if item.name == name)
+
+
+def test_containerd_keeps_to_the_clusters_folders(layout: Layout) -> None:
+    config = tomllib.loads(render.containerd(layout))
+    cri = config["plugins"]["io.containerd.grpc.v1.cri"]
+    runc = cri["containerd"]["runtimes"]["runc"]["options"]
+    for path in (config["root"], config["state"], config["grpc"]["address"], cri["cni"]["conf_dir"], runc["Root"]):
+        assert Path(path).is_relative_to(layout.state) or Path(path).is_relative_to(layout.run)
+    assert cri["sandbox_image"] == render.PAUSE_IMAGE
+    assert runc["SystemdCgroup"] is False
+
+
+def test_pods_get_addresses_of_the_pod_range(layout: Layout) -> None:
+    plugin = json.loads(render.cni(layout))["plugins"][0]
+    assert plugin["ipam"]["ranges"] == [[{"subnet": POD_CIDR}]]
+    assert Path(plugin["ipam"]["dataDir"]).is_relative_to(layout.run)
+
+
+def test_the_kubelet_asks_who_its_callers_are(layout: Layout) -> None:
+    config = json.loads(render.kubelet(layout, Ports()))
+    assert config["authentication"]["anonymous"] == {"enabled": False}
+    assert config["authorization"] == {"mode": "Webhook"}
+    assert config["cgroupDriver"] == "cgroupfs"
+    assert config["failCgroupV1"] is False
+
+
+def test_no_image_is_collected_as_garbage(layout: Layout) -> None:
+    assert json.loads(render.kubelet(layout, Ports()))["imageGCHighThresholdPercent"] == 100
+
+
+def test_a_kubeconfig_names_one_cluster_and_one_user(layout: Layout) -> None:
+    config = json.loads(render.kubeconfig(layout, Ports(apiserver=7443), "admin"))
+    assert config["current-context"] == config["contexts"][0]["name"] == "mlperf-test"
+    assert config["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:7443"
+    assert config["users"][0]["user"]["client-key"] == str(layout.certs / "admin.key")
+
+
+@pytest.mark.parametrize(("full", "has_node_files"), [(True, True), (False, False)])
+def test_only_a_cluster_with_a_node_gets_a_nodes_files(layout: Layout, *, full: bool, has_node_files: bool) -> None:
+    names = set(render.all_files(layout, Ports(), full=full).by_name)
+    assert ({"kubelet.json", "containerd.toml", "cni/10-mlperf.conflist"} <= names) is has_node_files
+    assert {"admin.kubeconfig", "scheduler.kubeconfig", "controller-manager.kubeconfig"} <= names
+
+
+def test_a_file_is_left_alone_when_its_content_is_right(tmp_path: Path) -> None:
+    files = render.Files({"a/b": "text"})
+    files.write(tmp_path)
+    target = tmp_path / "a/b"
+    target.chmod(0o400)
+    before = target.stat().st_mtime_ns
+    files.write(tmp_path)
+    assert target.stat().st_mtime_ns == before
+
+
+def test_the_api_server_authorizes_and_admits_like_a_production_one(layout: Layout) -> None:
+    argv = _argv(layout, "kube-apiserver")
+    assert "--authorization-mode=Node,RBAC" in argv
+    assert "--enable-admission-plugins=NodeRestriction,PodSecurity" in argv
+    assert "--anonymous-auth=false" in argv
+    assert f"--kubelet-certificate-authority={layout.certs}/ca.crt" in argv
+
+
+def test_without_a_node_the_api_server_listens_on_loopback_only(layout: Layout) -> None:
+    argv = _argv(layout, "kube-apiserver", full=False)
+    assert "--bind-address=127.0.0.1" in argv
+    assert not [word for word in argv if "kubelet" in word]
+
+
+@pytest.mark.parametrize("audit", [True, False])
+def test_requests_are_logged_only_on_demand(layout: Layout, *, audit: bool) -> None:
+    argv = _argv(layout, "kube-apiserver", audit=audit)
+    assert (f"--audit-log-path={layout.logs}/audit.log" in argv) is audit
+
+
+def test_a_control_plane_has_no_node_processes_and_starts_with_its_store(layout: Layout) -> None:
+    spec = Spec("test", full=False, audit=False, ports=Ports())
+    names = [item.name for item in components(layout, spec, PROGRAMS)]
+    assert names == ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
+
+
+def test_every_port_of_a_cluster_appears_in_some_command_or_file(layout: Layout) -> None:
+    numbers = range(21001, 21010)
+    spec = Spec("test", full=True, audit=False, ports=Ports(*numbers))
+    words = [word for item in components(layout, spec, PROGRAMS) for word in item.argv]
+    files = list(render.all_files(layout, spec.ports, full=True).by_name.values())
+    everything = "\n".join([*words, *files])
+    assert [number for number in numbers if str(number) not in everything] == []
+
+
+def test_a_clusters_record_survives_writing_and_reading(layout: Layout) -> None:
+    spec = Spec("test", full=False, audit=True, ports=Ports(apiserver=20001))
+    layout.state.mkdir(parents=True)
+    layout.spec_file.write_text(spec.to_json())
+    assert layout.read_spec() == spec
+    assert all_specs(layout.base) == [spec]
