@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import kopf
 
@@ -26,7 +27,11 @@ class EndlessBackoffs:
 
 def registry(wake: Wake) -> kopf.OperatorRegistry:
     """Return kopf's handlers."""
-    handlers = kopf.SmartOperatorRegistry()
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=handlers)
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401 - kopf's own arguments
+        return kopf.login_via_client(**kwargs)
 
     @kopf.on.startup(registry=handlers)
     async def configure(settings: kopf.OperatorSettings, **_: object) -> None:

@@ -62,3 +62,27 @@ class InputsReader:
             agent_files=self._agent_files,
             override_files=await self._render(run, suite),
         )
+
+    async def _render(self, run: MLPerfRun, suite: Suite) -> dict[str, str]:
+        config = gpu_config.merged(self._systems.get(run.spec.system), await self._user_configs(run))
+        if config is None:
+            raise gpu_config.ConfigError(
+                f"there are no configuration values for {run.spec.system}; give them in gpuConfig.configMapRef"
+            )
+        overrides = run.spec.gpu_config.overrides if run.spec.gpu_config else []
+        pairs = requested_pairs(run, suite)
+        return gpu_config.render_overrides(suite.name, config, pairs, run.spec.config_version, overrides)
+
+    async def _user_configs(self, run: MLPerfRun) -> list[gpu_config.SystemConfig]:
+        reference = run.spec.gpu_config.config_map_ref if run.spec.gpu_config else None
+        if reference is None:
+            return []
+        found = await self._cluster.get(CONFIG_MAPS, run.metadata.namespace, reference.name)
+        if found is None:
+            message = f"gpuConfig names ConfigMap {reference.name}, which is not there; create it"
+            raise NotReadyError(Blocked("ConfigMapNotFound", message))
+        parsed = [
+            gpu_config.parse_system_config(text, f"{reference.name}/{key}")
+            for key, text in sorted((found.get("data") or {}).items())
+        ]
+        return [config for config in parsed if config.system == run.spec.system]

@@ -9,7 +9,6 @@ import importlib
 import json
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 from harness.constants import HarnessError
 from harness.log import LOG, configure_logging
@@ -80,5 +79,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except (HarnessError, OSError) as error:
-        LOG.error("%s", error)  # noqa: TRY400 - a clear sentence, no trace
+        LOG.error("%s", error)
         sys.exit(1)

@@ -11,6 +11,7 @@ import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ def normalise(samples: Samples) -> NDArray[np.float64]:
 def preprocess() -> None:
     """Write the held-out images as float32 and the labels as int64, unless they are there already."""
     samples = load("heldout")
-    arrays = {"images": normalise(samples).astype(np.float32), "labels": samples.labels}
+    arrays: dict[str, NDArray[Any]] = {"images": normalise(samples).astype(np.float32), "labels": samples.labels}
     for name, array in arrays.items():
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)

@@ -55,10 +55,10 @@ def quantise(weights: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
     One bit keeps the sign alone, at the mean magnitude.
     """
     if bits == 1:
-        return np.where(weights < 0, -1.0, 1.0) * np.abs(weights).mean()
+        return np.asarray(np.where(weights < 0, -1.0, 1.0) * np.abs(weights).mean())
     levels = 2 ** (bits - 1) - 1
     scale = np.abs(weights).max() / levels
-    return np.round(weights / scale) * scale
+    return np.asarray(np.round(weights / scale) * scale)
 
 
 def load(settings: RunSettings) -> onnxruntime.InferenceSession:

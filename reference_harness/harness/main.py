@@ -101,8 +101,8 @@ def main(argv: list[str]) -> int:
         else:
             summaries.append(run_pair(settings, mode, detected))
     if summaries:
-        print("\n======================== Result summaries: ========================\n")  # noqa: T201 - as NVIDIA's
-        print("\n".join(summaries))  # noqa: T201 - the summary is for people
+        print("\n======================== Result summaries: ========================\n")
+        print("\n".join(summaries))
     return 0
 
 
@@ -111,5 +111,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except HarnessError as error:
-        LOG.error("%s", error)  # noqa: TRY400 - a clear sentence, no trace
+        LOG.error("%s", error)
         sys.exit(1)

@@ -54,5 +54,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except (HarnessError, OSError) as error:
-        LOG.error("%s", error)  # noqa: TRY400 - a clear sentence, no trace
+        LOG.error("%s", error)
         sys.exit(1)

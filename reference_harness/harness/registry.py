@@ -34,7 +34,7 @@ class Field:
         required: Whether a config must set it.
     """
 
-    kind: type[int] | type[float]
+    kind: type[int | float]
     minimum: float
     maximum: float | None = None
     scenarios: frozenset[Scenario] = ALL

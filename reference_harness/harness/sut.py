@@ -83,7 +83,7 @@ class ServingSystem:
         """Serve a query at once."""
         try:
             self._serve(samples)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the run cannot go on
             self._die()
 
     def flush(self) -> None:
@@ -94,7 +94,7 @@ class ServingSystem:
             while (samples := self._queue.get()) is not None:
                 if self._drain(samples):
                     return
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the run cannot go on
             self._die()
 
     def _drain(self, samples: list[QuerySample]) -> bool:

@@ -1,11 +1,12 @@
 """The command line."""
 
 import argparse
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from local_cluster import binaries, cluster, images, teardown
+from local_cluster import binaries, cluster, images, packages, teardown
 from local_cluster.errors import ClusterError, RefusalError
 from local_cluster.external import KUBECONFIG_VARIABLE, External, external_cluster
 from local_cluster.layout import DEFAULT_CONTROL_PLANE, DEFAULT_FULL, Layout, layout_for
@@ -18,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
         prog="local-cluster",
         description="A real Kubernetes on this machine, without Docker.",
         epilog=f"With {KUBECONFIG_VARIABLE}=/path a cluster of your own is used instead. "
-        "Exit codes: 0 done, 1 failed, 2 refused (nothing was changed).",
+        "Exit codes: 0 done, 1 failed, 2 refused.",
     )
     commands = root.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start or repair the cluster; the last line is the path of its kubeconfig")
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = parser().parse_args(arguments)
+    os.environ["PATH"] = packages.search_path(os.environ.get("PATH", os.defpath))
     try:
         return _run(options)
     except RefusalError as error:

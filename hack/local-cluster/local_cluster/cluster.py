@@ -38,9 +38,9 @@ def up(layout: Layout, *, full: bool, audit: bool) -> Path:
     with locked(f"cluster-{layout.name}", f"it changes the cluster {layout.name!r}"):
         spec = _spec(layout, full=full, audit=audit)
         host.refuse_conflicts(layout, spec)
-        _write_spec(layout, spec)
         packages.ensure(packages.NODE if full else packages.CONTROL_PLANE)
         programs = binaries.ensure_programs("kube", *(["pause"] if full else []))
+        _write_spec(layout, spec)
         _prepare(layout, spec)
         identities = api.identities(layout.certs)
         for component in components(layout, spec, programs):
@@ -58,7 +58,7 @@ def _spec(layout: Layout, *, full: bool, audit: bool) -> Spec:
         kind = "with a node" if existing.full else "without a node"
         raise RefusalError(f"the cluster {layout.name!r} exists {kind}; choose another --name, or take it down first")
     if existing:
-        return replace(existing, audit=audit)
+        return replace(existing, audit=existing.audit or audit)
     if full:
         return Spec(layout.name, full, audit, Ports())
     with locked("ports", "it chooses ports"):

@@ -2,7 +2,7 @@
 
 
 class RefusalError(Exception):
-    """The machine or the request does not allow it; nothing was changed (exit code 2)."""
+    """The machine or the request does not allow it (exit code 2); no process was started or stopped."""
 
 
 class ClusterError(Exception):

@@ -7,8 +7,9 @@ from local_cluster import host
 from local_cluster.errors import RefusalError
 from local_cluster.layout import cache_dir
 from local_cluster.progress import run_long
+from local_cluster.render import CNI_PLUGINS
 
-_EXTRA_PATHS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/lib/cni"
+_ADMIN_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 # The program (or file) that shows a package is there, and the package. A program that is there already, from whatever
 # package, is used: installing Debian's containerd would remove Docker's.
@@ -27,9 +28,15 @@ NODE = {
 IMAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 
 
+def search_path(path: str) -> str:
+    """Return a PATH with the folders of administrators' programs, which Debian leaves out of other users' PATH."""
+    folders = [folder for folder in path.split(":") if folder]
+    return ":".join([*folders, *(folder for folder in _ADMIN_PATHS if folder not in folders)])
+
+
 def missing(needed: dict[str, str]) -> list[str]:
     """Return the packages to install, each once, by name."""
-    path = f"{os.environ.get('PATH', '')}:{_EXTRA_PATHS}"
+    path = f"{os.environ.get('PATH', '')}:{CNI_PLUGINS}"
     return sorted({package for program, package in needed.items() if shutil.which(program, path=path) is None})
 
 

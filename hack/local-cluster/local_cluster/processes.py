@@ -13,7 +13,6 @@ from local_cluster.components import Component, no_proxy
 
 STOP_SECONDS = 20.0
 _LOG_LIMIT_BYTES = 50 * 1024 * 1024
-_ADMIN_PATHS = "/usr/local/sbin:/usr/sbin:/sbin"
 _PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 
 
@@ -73,8 +72,7 @@ def start(component: Component, pids: Path, logs: Path) -> None:
 
 def environment(variables: dict[str, str], *, keep_proxy: bool) -> dict[str, str]:
     """Return a daemon's environment. Only containerd may know an HTTP proxy: the others talk to this machine alone."""
-    kept: dict[str, str] = {name: variables[name] for name in ("HOME", "LANG") if name in variables}
-    kept["PATH"] = f"{variables.get('PATH', '/usr/local/bin:/usr/bin:/bin')}:{_ADMIN_PATHS}"
+    kept: dict[str, str] = {name: variables[name] for name in ("PATH", "HOME", "LANG") if name in variables}
     if keep_proxy:
         kept |= {name: variables[name] for name in _PROXIES if name in variables}
         kept["NO_PROXY"] = no_proxy()

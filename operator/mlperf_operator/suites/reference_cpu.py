@@ -16,13 +16,13 @@ from mlperf_operator.suites.model import (
 MIB = 1024**2
 
 
-def _shared(target: str, glob: str, *, retries: int = 0) -> MakeStep:
+def _shared(target: str, glob: str, count: int = 1, *, retries: int = 0) -> MakeStep:
     return MakeStep(
         target=target,
         per_benchmark=True,
         scope="Shared",
         retries=retries,
-        postconditions={"digits": (Postcondition(glob=glob),)},
+        postconditions={"digits": (Postcondition(glob=glob, min_count=count),)},
     )
 
 
@@ -49,12 +49,12 @@ REFERENCE_CPU = Suite(
     scratch_min_free_bytes=64 * MIB,
     stages=(
         StageSpec(name="prebuild", steps=(MakeStep(target="prebuild"), MakeStep(target="link_dirs"))),
-        StageSpec(name="download-data", steps=(_shared("download_data", "/scratch/data/digits/**/*", retries=2),)),
+        StageSpec(name="download-data", steps=(_shared("download_data", "/scratch/data/digits/*.csv", 2, retries=2),)),
         StageSpec(
-            name="download-model", steps=(_shared("download_model", "/scratch/models/digits/**/*.onnx", retries=2),)
+            name="download-model", steps=(_shared("download_model", "/scratch/models/digits/*.onnx", retries=2),)
         ),
         StageSpec(
-            name="preprocess-data", steps=(_shared("preprocess_data", "/scratch/preprocessed_data/digits/**/*.npy"),)
+            name="preprocess-data", steps=(_shared("preprocess_data", "/scratch/preprocessed_data/digits/*.npy", 2),)
         ),
         StageSpec(name="build", steps=(MakeStep(target="build", scope="Shared", publish_tree=True),)),
     ),

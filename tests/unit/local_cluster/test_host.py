@@ -64,6 +64,10 @@ def test_a_package_is_wanted_once_and_only_where_its_program_is_missing(
     assert packages.missing(needed) == ["b"]
 
 
+def test_administrators_programs_are_found_without_a_login_shell() -> None:
+    assert packages.search_path("/usr/bin:/sbin") == "/usr/bin:/sbin:/usr/local/sbin:/usr/sbin"
+
+
 def test_packages_that_only_root_may_install_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(host, "is_debian_like", lambda: True)

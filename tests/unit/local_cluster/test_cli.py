@@ -1,0 +1,134 @@
+"""The command line: exit codes, refusals, and a cluster of the user's own."""
+
+import os
+from pathlib import Path
+
+import pytest
+from local_cluster import cli
+from local_cluster.external import KUBECONFIG_VARIABLE
+from local_cluster.layout import Layout, Ports, Spec, layout_for
+
+OWN_ANSWERS = 'case "$*" in *readyz*) exit 0;; esac; exit 1'
+
+
+@pytest.fixture(autouse=True)
+def user_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every command inside the test's own folder, as an ordinary user."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    monkeypatch.delenv(KUBECONFIG_VARIABLE, raising=False)
+
+
+def _existing(*, full: bool) -> Layout:
+    layout = layout_for("here")
+    layout.state.mkdir(parents=True)
+    layout.spec_file.write_text(Spec("here", full=full, audit=False, ports=Ports()).to_json())
+    return layout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["up"], "needs root"),
+        (["up", "--control-plane-only", "--name", "Bad_Name"], "the name 'Bad_Name' is not possible"),
+        (["status"], "there is no cluster 'local'; `up` makes one"),
+        (["status", "--control-plane-only"], "there is no cluster 'control-plane'"),
+        (["load-image", "x.tar"], "there is no cluster 'local'"),
+        (["logs", "etcd"], "there is no cluster 'local'"),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_exit_code_2(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("local-cluster: refused: ")
+    assert words in output.err
+    assert output.err.count("\n") == 1
+
+
+def test_another_kind_of_cluster_under_the_same_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    _existing(full=True)
+    assert cli.main(["up", "--control-plane-only", "--name", "here"]) == 2
+    assert "exists with a node; choose another --name, or take it down first" in capsys.readouterr().err
+
+
+def test_a_cluster_without_a_node_takes_no_images(capsys: pytest.CaptureFixture[str]) -> None:
+    _existing(full=False)
+    assert cli.main(["load-image", "x.tar", "--name", "here"]) == 2
+    assert "has no node" in capsys.readouterr().err
+
+
+def test_an_unknown_component_is_answered_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    layout = _existing(full=False)
+    layout.logs.mkdir()
+    (layout.logs / "etcd.log").write_text("words\n")
+    assert cli.main(["logs", "ectd", "--name", "here"]) == 2
+    assert "there is no log of 'ectd'; there are: etcd" in capsys.readouterr().err
+
+
+def test_taking_down_what_is_not_there_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["down"]) == 0
+    assert cli.main(["down"]) == 0
+
+
+def test_taking_down_a_stopped_cluster_removes_its_folders() -> None:
+    layout = _existing(full=False)
+    assert cli.main(["down", "--name", "here"]) == 0
+    assert not layout.base.exists()
+
+
+def _own_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: str) -> Path:
+    """Put a kubectl on the PATH that answers as a cluster would, and name a kubeconfig."""
+    program = tmp_path / "bin/kubectl"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{answers}\n")
+    program.chmod(0o755)
+    kubeconfig = tmp_path / "config"
+    kubeconfig.touch()
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setenv(KUBECONFIG_VARIABLE, str(kubeconfig))
+    return kubeconfig
+
+
+def test_a_users_own_cluster_is_verified_and_its_path_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeconfig = _own_cluster(tmp_path, monkeypatch, OWN_ANSWERS)
+    assert cli.main(["up"]) == 0
+    assert capsys.readouterr().out == f"{kubeconfig}\n"
+
+
+def test_a_users_own_cluster_that_does_not_answer_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeconfig = _own_cluster(tmp_path, monkeypatch, "echo no route to host >&2; exit 1")
+    assert cli.main(["up"]) == 1
+    assert f"the cluster of {kubeconfig} is not ready: no route to host" in capsys.readouterr().err
+
+
+def test_a_users_own_cluster_is_never_taken_down_and_gets_no_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeconfig = _own_cluster(tmp_path, monkeypatch, OWN_ANSWERS)
+    assert cli.main(["down"]) == 0
+    assert kubeconfig.exists()
+    assert cli.main(["load-image", "x.tar"]) == 2
+    assert "push images to a registry" in capsys.readouterr().err
+
+
+def test_a_kubeconfig_that_does_not_exist_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(KUBECONFIG_VARIABLE, "/does/not/exist")
+    assert cli.main(["up"]) == 2
+    assert "names /does/not/exist, which is not a file" in capsys.readouterr().err
+
+
+def test_a_build_argument_without_a_value_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build = ["build-image", "--file", "Dockerfile", "--context", str(tmp_path), "--tag", "x", "--build-arg", "BASE"]
+    assert cli.main(build) == 2
+    assert "--build-arg 'BASE': NAME=VALUE is possible" in capsys.readouterr().err

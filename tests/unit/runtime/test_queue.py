@@ -1,0 +1,82 @@
+"""The work queue, with the meaning that client-go gives its words."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mlperf_operator.queue import WorkQueue
+
+
+async def _next(queue: WorkQueue[str], seconds: float = 1.0) -> str:
+    async with asyncio.timeout(seconds):
+        return await queue.get()
+
+
+async def test_a_key_added_twice_is_handed_out_once() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    queue.add("a")
+    assert await _next(queue) == "a"
+    queue.done("a")
+    assert len(queue) == 0
+
+
+async def test_a_key_added_while_it_is_worked_on_comes_again_only_when_that_is_done() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    await _next(queue)
+    queue.add("a")
+    assert len(queue) == 0
+    queue.done("a")
+    assert await _next(queue) == "a"
+
+
+async def test_keys_come_in_the_order_in_which_they_were_added() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for key in "abc":
+        queue.add(key)
+    assert [await _next(queue) for _ in range(3)] == ["a", "b", "c"]
+
+
+async def test_of_several_delays_the_earliest_counts_and_the_key_comes_once() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add_after("a", 30)
+    queue.add_after("a", 0.01)
+    queue.add_after("a", 60)
+    assert await _next(queue) == "a"
+    queue.done("a")
+    await asyncio.sleep(0.05)
+    assert len(queue) == 0
+
+
+async def test_no_delay_means_now() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add_after("a", 0)
+    assert len(queue) == 1
+
+
+async def test_a_worker_that_waits_is_woken() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    waiting = asyncio.create_task(_next(queue))
+    await asyncio.sleep(0)
+    queue.add("a")
+    assert await waiting == "a"
+
+
+async def test_failures_wait_longer_each_time_until_forgotten() -> None:
+    queue: WorkQueue[str] = WorkQueue(jitter=lambda: 0.01)
+    loop = asyncio.get_running_loop()
+    waits = []
+    for _ in range(3):
+        started = loop.time()
+        queue.add_rate_limited("a")
+        await _next(queue)
+        queue.done("a")
+        waits.append(loop.time() - started)
+    assert waits == sorted(waits)
+    assert waits[2] > 2 * waits[0]
+    queue.forget("a")
+    started = loop.time()
+    queue.add_rate_limited("a")
+    await _next(queue)
+    assert loop.time() - started < waits[2]
