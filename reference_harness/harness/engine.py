@@ -46,7 +46,11 @@ def generate(settings: RunSettings) -> Path:
 
 def identity(settings: RunSettings) -> dict[str, str]:
     """Return what of a config is baked into its engine."""
-    return {"config": settings.config_name, "weights": f"{settings.quantize_bits} bits"}
+    return {
+        "config": settings.config_name,
+        "batch": f"at most {settings.batch_size}",
+        "weights": f"{settings.quantize_bits} bits",
+    }
 
 
 def quantise(weights: NDArray[np.float64], bits: int) -> NDArray[np.float64]:

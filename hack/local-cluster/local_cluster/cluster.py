@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from local_cluster import api, binaries, certs, containers, host, network, packages, ports, processes, render, volumes
-from local_cluster.components import Component, components, node_name
+from local_cluster.components import NAMES, Component, components, node_name
 from local_cluster.errors import ClusterError, RefusalError
 from local_cluster.layout import Layout, Ports, Spec, all_specs
 from local_cluster.locks import locked
@@ -37,6 +37,7 @@ def up(layout: Layout, *, full: bool, audit: bool) -> Path:
     host.refuse_machine(full=full)
     with locked(f"cluster-{layout.name}", f"it changes the cluster {layout.name!r}"):
         spec = _spec(layout, full=full, audit=audit)
+        processes.end_strays(layout.pids, layout.state, NAMES)
         host.refuse_conflicts(layout, spec)
         packages.ensure(packages.NODE if full else packages.CONTROL_PLANE)
         programs = binaries.ensure_programs("kube", *(["pause"] if full else []))

@@ -6,6 +6,16 @@ from pathlib import Path
 from local_cluster.layout import Layout, Spec
 from local_cluster.network import NODE_IP, POD_CIDR, SERVICE_CIDR
 
+NAMES = (
+    "containerd",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+)
+
 
 @dataclass(frozen=True)
 class Component:

@@ -89,6 +89,13 @@ def stop(pids: Path, name: str) -> None:
     (pids / f"{name}.json").unlink(missing_ok=True)
 
 
+def end_strays(pids: Path, state: Path, names: Sequence[str]) -> None:
+    """Kill this cluster's processes that have no record: their starter was killed before it could write one."""
+    known = {record.pid for record in (running(pids, name) for name in names) if record}
+    strays = [pid for pid, argv in find(names).items() if pid not in known and f"{state}/" in " ".join(argv)]
+    end(strays, signal.SIGKILL, STOP_SECONDS)
+
+
 def end(process_ids: Sequence[int], sig: signal.Signals, seconds: float) -> list[int]:
     """Send a signal to processes and wait; return those that still live."""
     before = {pid: start_time(pid) for pid in process_ids}

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from local_cluster import containers, mounts, network, processes
-from local_cluster.components import components
+from local_cluster.components import NAMES, components
 from local_cluster.layout import Layout, Spec
 from local_cluster.locks import locked
 from local_cluster.progress import say
@@ -37,6 +37,7 @@ def down(layout: Layout) -> None:
 
 def _stop_processes(layout: Layout, spec: Spec) -> None:
     """Stop in the order opposite to the start, but containerd last: it holds no port that another one waits for."""
+    processes.end_strays(layout.pids, layout.state, NAMES)
     for component in reversed(components(layout, spec, Path())):
         if component.name == "containerd":
             containers.end_all(layout)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,10 +23,10 @@ def _component(script: str, *files: Path) -> Component:
 def _started(component: Component, folder: Path) -> processes.Record:
     processes.start(component, folder / "pids", folder / "logs")
     deadline = time.monotonic() + 20
-    while "started" not in (folder / "logs/daemon.log").read_text():
+    while "started" not in (folder / f"logs/{component.name}.log").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    record = processes.running(folder / "pids", "daemon")
+    record = processes.running(folder / "pids", component.name)
     assert record is not None
     return record
 
@@ -64,6 +65,24 @@ def test_a_record_of_another_process_is_never_believed_nor_its_process_stopped(
     assert processes.start_time(record.pid) is not None
     file.write_text(original)
     processes.stop(tmp_path / "pids", "daemon")
+
+
+def test_a_process_without_a_record_is_ended_and_others_are_not(tmp_path: Path) -> None:
+    program, state = tmp_path / "daemon-of-ours", tmp_path / "state"
+    program.symlink_to(sys.executable)
+    script = ("-c", SLEEP, f"--data={state}/x")
+    recorded = _started(Component("daemon-of-ours", (str(program), *script), "unix:/none"), state)
+    elsewhere = subprocess.Popen([program, "-c", SLEEP, "--data=/elsewhere/x"], stdout=subprocess.DEVNULL)
+    stray = subprocess.Popen([program, *script], stdout=subprocess.PIPE)
+    with elsewhere, stray:
+        assert stray.stdout is not None
+        stray.stdout.readline()
+        processes.end_strays(state / "pids", state, ["daemon-of-ours"])
+        assert stray.wait(10) == -signal.SIGKILL
+        assert elsewhere.poll() is None
+        assert processes.start_time(recorded.pid) is not None
+        elsewhere.kill()
+    processes.stop(state / "pids", "daemon-of-ours")
 
 
 def test_a_record_cut_short_by_a_crash_counts_as_none(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from local_cluster import render
-from local_cluster.components import components
+from local_cluster.components import NAMES, components
 from local_cluster.layout import Layout, Ports, Spec, all_specs
 from local_cluster.network import POD_CIDR
 
@@ -94,6 +94,13 @@ def test_a_control_plane_has_no_node_processes_and_starts_with_its_store(layout:
     spec = Spec("test", full=False, audit=False, ports=Ports())
     names = [item.name for item in components(layout, spec, PROGRAMS)]
     assert names == ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
+
+
+def test_every_process_carries_its_clusters_folder_so_that_a_stray_one_is_found(layout: Layout) -> None:
+    spec = Spec("test", full=True, audit=False, ports=Ports())
+    built = components(layout, spec, PROGRAMS)
+    assert [item.name for item in built] == list(NAMES)
+    assert all(f"{layout.state}/" in " ".join(item.argv) for item in built)
 
 
 def test_every_port_of_a_cluster_appears_in_some_command_or_file(layout: Layout) -> None:
