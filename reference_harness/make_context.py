@@ -1,7 +1,7 @@
 """Fills a folder from which the reference harness's image is built.
 
 The folder holds the Dockerfile, the harness's tree and, as site-packages, the libraries that uv.lock pins. Of
-scikit-learn only the digits data and its licence are taken: the library with SciPy would add 150 MB for one file.
+scikit-learn only the digits data and its licence are taken: all of it, with SciPy, would be almost 150 MB more.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import resource
 import shutil
 import subprocess
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +53,24 @@ def volume_findings(folder: Path, min_free: int) -> list[str]:
 
 
 def _probe(folder: Path) -> list[str]:
-    found = []
     script = folder / "script"
     script.write_text("#!/bin/sh\nexit 0\n")
     script.chmod(0o755)
-    for what, act in (
+    abilities: list[tuple[str, Callable[[], object]]] = [
         ("symbolic links", lambda: (folder / "link").symlink_to(script)),
         ("renames", lambda: (folder / "link").rename(folder / "renamed")),
         ("programs", lambda: subprocess.run([str(script)], check=True)),
         ("locks", lambda: _lock(script)),
-    ):
-        try:
-            act()
-        except (OSError, subprocess.SubprocessError) as error:
-            found.append(f"{folder.parent} does not do {what}: {error}")
-    return found
+    ]
+    return [text for what, act in abilities for text in _inability(folder.parent, what, act)]
+
+
+def _inability(folder: Path, what: str, act: Callable[[], object]) -> list[str]:
+    try:
+        act()
+    except (OSError, subprocess.SubprocessError) as error:
+        return [f"{folder} does not do {what}: {error}"]
+    return []
 
 
 def _lock(path: Path) -> None:

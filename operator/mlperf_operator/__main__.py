@@ -1,0 +1,5 @@
+"""`python -m mlperf_operator`."""
+
+from mlperf_operator.cli import main
+
+main()

@@ -1,0 +1,33 @@
+"""The command line: `mlperf-operator`. One file a subcommand."""
+
+from __future__ import annotations
+
+import asyncio
+
+import typer
+
+from mlperf_operator.cli_results import results
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(results)
+
+
+@app.command()
+def controller() -> None:
+    """Run the operator. Its settings are environment variables MLPERF_OPERATOR_...."""
+    import uvloop  # noqa: PLC0415 - only the operator's process needs these, and `results` should start at once
+
+    from mlperf_operator.controller import serve  # noqa: PLC0415
+    from mlperf_operator.settings import Settings, SettingsError  # noqa: PLC0415
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(Settings()))
+    except SettingsError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def main() -> None:
+    """Entry point of the program."""
+    app()

@@ -1,0 +1,93 @@
+"""mlperf_log_summary.txt: LoadGen's headline, verdict, and why."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+_RULE = re.compile(r"^=+$")
+_FIELD = re.compile(r"^(?P<label>[^:]+?)\s*:\s*(?P<value>.*)$")
+_ESTIMATE = re.compile(r"Early stopping \d+(?:\.\d+)?(?:th|st|nd|rd) percentile estimate:\s*(\d+)")
+_CONSTRAINT = re.compile(r"satisfied\s*:\s*(Yes|NO)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is kept of a summary; everything is None or empty in that of an accuracy run, which is only a footer.
+
+    Attributes:
+        headline: Numbers between `Mode` and the verdict, by their label.
+        early_stopping_estimate: In ns, from the early-stopping block of a latency scenario.
+        min_duration_ms: The parameter in force.
+        reasons: Constraints that were missed, the recommendations and the early-stopping block, one a line.
+    """
+
+    scenario: str | None = None
+    mode: str | None = None
+    validity: Literal["VALID", "INVALID"] | None = None
+    headline: dict[str, float] | None = None
+    early_stopping_met: bool | None = None
+    early_stopping_estimate: float | None = None
+    min_duration_ms: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def parse_summary(text: str) -> Summary:
+    """Read a summary."""
+    lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+    header = _header(lines)
+    fields = {m["label"].strip(): m["value"].strip() for m in (_FIELD.match(line) for line in header) if m}
+    verdict = fields.get("Result is", "").upper()
+    estimate = _ESTIMATE.search("\n".join(header))
+    stopping = next((line for line in header if "early stopping satisfied" in line.lower()), None)
+    duration = next((line for line in lines if line.startswith("min_duration (ms)")), "")
+    return Summary(
+        scenario=fields.get("Scenario"),
+        mode=fields.get("Mode"),
+        validity="VALID" if verdict == "VALID" else "INVALID" if verdict == "INVALID" else None,
+        headline=_headline(header),
+        early_stopping_met=None if stopping is None else stopping.lower().endswith("yes"),
+        early_stopping_estimate=float(estimate[1]) if estimate else None,
+        min_duration_ms=_number(duration.partition(":")[2]),
+        reasons=tuple(_reasons(header)),
+    )
+
+
+def _header(lines: list[str]) -> list[str]:
+    """Return the lines before the additional statistics."""
+    end = next((i for i, line in enumerate(lines) if line.strip() == "Additional Stats"), len(lines))
+    return [line for line in lines[:end] if line.strip() and not _RULE.match(line.strip())]
+
+
+def _headline(header: list[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    after_mode = False
+    for line in header:
+        match = _FIELD.match(line)
+        if match is None:
+            continue
+        if match["label"].strip() == "Result is":
+            break
+        number = _number(match["value"])
+        if after_mode and number is not None:
+            found[match["label"].strip()] = number
+        after_mode = after_mode or match["label"].strip() == "Mode"
+    return found
+
+
+def _reasons(header: list[str]) -> list[str]:
+    start = next((i for i, line in enumerate(header) if line.strip().startswith("Result is")), len(header))
+    kept = []
+    for line in header[start + 1 :]:
+        constraint = _CONSTRAINT.search(line)
+        if constraint is None or constraint[1].upper() == "NO":
+            kept.append(" ".join(line.split()))
+    return kept
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.strip())
+    except ValueError:
+        return None
