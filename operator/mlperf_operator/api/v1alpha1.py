@@ -415,8 +415,8 @@ class Condition(_StatusModel):
         default="", description="What happened and what to do next."
     )
     observed_generation: int = Field(default=0, description="Generation of the spec that this was said about.")
-    last_transition_time: str = Field(
-        default="", description="When status last changed.", json_schema_extra={"format": "date-time"}
+    last_transition_time: str | None = Field(
+        default=None, description="When status last changed.", json_schema_extra={"format": "date-time"}
     )
 
 

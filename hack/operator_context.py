@@ -1,0 +1,67 @@
+"""Fills a folder from which the operator's image is built: Dockerfile, wheel, and the wheels that uv.lock pins."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def run(*argv: str, output: bool = False) -> str:
+    """Run a command in the repository and return what it printed, if asked for."""
+    done = subprocess.run(argv, cwd=REPOSITORY, check=True, text=True, stdout=subprocess.PIPE if output else None)
+    return done.stdout or ""
+
+
+def requirements() -> str:
+    """Return the pinned requirements of the operator itself."""
+    options = ("--quiet", "--frozen", "--no-default-groups", "--no-emit-project", "--no-hashes", "--no-annotate")
+    return run("uv", "export", *options, "--no-header", output=True)
+
+
+def fill(target: Path, python_version: str) -> None:
+    """Fill the folder, replacing what an earlier call left there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        fresh = Path(folder) / "context"
+        wheels = fresh / "wheels"
+        wheels.mkdir(parents=True)
+        listed = Path(folder) / "requirements.txt"
+        listed.write_text(requirements())
+        pip = ("uv", "run", "--quiet", "--no-project", "--with=pip", "python", "-m", "pip", "download", "--quiet")
+        run(
+            *pip,
+            "--no-deps",
+            "--only-binary=:all:",
+            f"--python-version={python_version}",
+            f"--dest={wheels}",
+            f"--requirement={listed}",
+        )
+        run("uv", "build", "--quiet", "--wheel", f"--out-dir={wheels}")
+        (wheels / ".gitignore").unlink(missing_ok=True)
+        shutil.copy(REPOSITORY / "Dockerfile", fresh / "Dockerfile")
+        if target.exists():
+            shutil.rmtree(target)
+        fresh.rename(target)
+
+
+def main(argv: list[str]) -> None:
+    """Parse the command line and fill the folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", type=Path, help="folder to fill; what is in it is replaced")
+    parser.add_argument("--python-version", default="3.11", help="Python of the base image (default: %(default)s)")
+    options = parser.parse_args(argv)
+    target = options.target.absolute()
+    if target.is_dir() and any(target.iterdir()) and not (target / "Dockerfile").is_file():
+        parser.error(f"{target} is not empty and is no build context: name another folder")
+    fill(target, options.python_version)
+    print(target)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
