@@ -7,7 +7,6 @@ import logging
 import random
 import signal
 import socket
-from collections.abc import Awaitable, Callable
 
 from mlperf_operator import handlers, naming
 from mlperf_operator.acceptance import Limits
@@ -22,6 +21,7 @@ from mlperf_operator.observed import JobRecord, PodRecord, RunRecord, decode_job
 from mlperf_operator.queue import WorkQueue
 from mlperf_operator.reconcile import Reconciler
 from mlperf_operator.settings import Settings
+from mlperf_operator.tasks import first_ended
 
 logger = logging.getLogger(__name__)
 
@@ -64,17 +64,15 @@ class Controller:
         return (self.runs, self.jobs, self.pods)
 
     async def run(self) -> None:
-        """Watch and reconcile until something fails or the task is cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for informer in self.informers:
-                group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
-            for informer in self.informers:
-                await informer.synced.wait()
-            logger.info("synced: %d runs, %d jobs, %d pods", *(len(i.store) for i in self.informers))
-            group.create_task(handlers.watch(self._queue.add), name="kopf")
-            group.create_task(self._resync(), name="resync")
-            for number in range(self._settings.workers):
-                group.create_task(self._work(), name=f"worker-{number}")
+        """Watch and reconcile until a part of it ends: an error, cancellation, or a signal that kopf took."""
+        await first_ended(*(informer.run() for informer in self.informers), self._reconcile_once_synced())
+
+    async def _reconcile_once_synced(self) -> None:
+        for informer in self.informers:
+            await informer.synced.wait()
+        logger.info("synced: %d runs, %d jobs, %d pods", *(len(informer.store) for informer in self.informers))
+        workers = (self._work() for _ in range(self._settings.workers))
+        await first_ended(handlers.watch(self._queue.add), self._resync(), *workers)
 
     def _run_changed(self, old: RunRecord | None, new: RunRecord | None) -> None:
         record = new or old
@@ -142,15 +140,8 @@ async def serve(settings: Settings) -> None:
         cluster.guard = lambda: lease.held
         health = Health(settings.health_port, controller.informers, is_leader=lambda: lease.held)
         async with health:
-            await _until(stopped, lambda: lease.run(controller.run))
+            await first_ended(lease.run(controller.run), _wait_for(stopped))
 
 
-async def _until(stopped: asyncio.Event, start: Callable[[], Awaitable[None]]) -> None:
-    leading = asyncio.ensure_future(start())
-    asked = asyncio.ensure_future(stopped.wait())
-    done, pending = await asyncio.wait({leading, asked}, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
-    for task in done:
-        task.result()
+async def _wait_for(event: asyncio.Event) -> None:
+    await event.wait()

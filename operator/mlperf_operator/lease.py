@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
 from mlperf_operator.cluster import LEASES, ApiError, Cluster
+from mlperf_operator.tasks import first_ended
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Lease:
         """Whether this process may act: its last renewal is younger than the renew deadline."""
         return self._renewed_at is not None and time.monotonic() - self._renewed_at < self._renew_deadline
 
-    async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Wait for the Lease, then run `lead` while it is held; either ending ends both.
 
         Raises:
@@ -61,16 +62,9 @@ class Lease:
         """
         await self._acquire()
         logger.info("leading as %s", self._identity)
-        leader = asyncio.ensure_future(lead())
-        renewal = asyncio.ensure_future(self._keep())
         try:
-            done, _ = await asyncio.wait({leader, renewal}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await first_ended(lead(), self._keep())
         finally:
-            leader.cancel()
-            renewal.cancel()
-            await asyncio.gather(leader, renewal, return_exceptions=True)
             await self._release()
 
     async def _acquire(self) -> None:

@@ -48,3 +48,5 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # kopf tells of every event that it passes on, which is all that it does here.
+    logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLogger().level))

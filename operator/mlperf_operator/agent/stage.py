@@ -389,8 +389,12 @@ def copy_code(stage: Stage, step: Step) -> None:
 
 
 def copy_tree(origin: Path, target: Path) -> None:
-    """Copy a tree with its links and modes into a folder that is there."""
-    shutil.copytree(origin, target, symlinks=True, dirs_exist_ok=True, copy_function=shutil.copy)
+    """Copy what is in a tree, with its links and modes, into a folder that is there and may belong to somebody else."""
+    for entry in origin.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, target / entry.name, symlinks=True, copy_function=shutil.copy)
+        else:
+            shutil.copy(entry, target / entry.name, follow_symlinks=False)
 
 
 def copy_from_git(stage: Stage, source: dict[str, str]) -> None:
