@@ -13,9 +13,17 @@ app.command()(results)
 
 
 @app.command()
+def check() -> None:
+    """Say whether an installed operator works. Exit code 1 when not."""
+    from mlperf_operator.cli_check import check as run_check  # noqa: PLC0415 - as below
+
+    run_check()
+
+
+@app.command()
 def controller() -> None:
     """Run the operator. Its settings are environment variables MLPERF_OPERATOR_...."""
-    import uvloop  # noqa: PLC0415 - only the operator's process needs these, and `results` should start at once
+    import uvloop  # noqa: PLC0415 - `results` should start at once, and needs none of this
 
     from mlperf_operator.controller import serve  # noqa: PLC0415
     from mlperf_operator.settings import Settings, SettingsError  # noqa: PLC0415

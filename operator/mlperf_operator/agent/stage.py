@@ -20,10 +20,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 EXIT_CONFIG = 64
 EXIT_FAILED = 65
@@ -36,15 +37,26 @@ MAX_TERMINATION_BYTES = 1000
 
 TRANSIENT_RETRIES = 3
 KILL_AFTER_SECONDS = 20
+REMNANT_SECONDS = 2
+"""How long what a command left behind may take to end, once the command itself has ended."""
+
 DRAIN_SECONDS = 5
+MAX_LINE_BYTES = 64 * 1024
 LOCK_NOTICE_SECONDS = 30
 TAIL_LINES = 40
 FREE_BYTES_MIN = 1024 * 1024
-IGNORED = frozenset({".git", "__pycache__", "build"})
-TELLING = re.compile(
-    r"No registered config for|did not match any known systems|out of memory|Killed|No space left on device"
-)
+IGNORED = frozenset({".git", "__pycache__"})
+ACTIONS = ("exec", "copyTree", "preflight")
+COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+FINDING = "[preflight] finding: "
+"""How preflight.py begins a line that says what is wrong."""
+
+FULL = re.compile(r"No space left on device|Disk quota exceeded")
+TELLING = re.compile(FULL.pattern + r"|No registered config for|did not match any known systems|out of memory|Killed")
 """Lines in which NVIDIA's harness says why it did nothing, although it exits 0."""
+
+MAKE_TRANSIENT = re.compile(rf"make.*\*\*\* .* Error {EXIT_TRANSIENT}$")
+"""make itself ends with 2 whatever its recipe ended with, and tells the recipe's code in this line (GNU make)."""
 
 Step = dict[str, Any]
 
@@ -65,21 +77,28 @@ class Stage:
     """One stage of the plan, the folders it works in, and what its commands said."""
 
     def __init__(self, plan: dict[str, Any], name: str) -> None:
-        try:
-            self.name = name
-            self.uid: str = plan["run"]["uid"]
-            self.scratch, self.work, self.state, self.results = (
-                Path(plan["paths"][key]) for key in ("scratch", "work", "state", "results")
-            )
-            self.steps: list[Step] = plan["stages"][name]["steps"]
-            self.timeout = float(plan["stages"][name]["timeoutSeconds"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise StageError("ConfigInvalid", f"plan.json has no stage {name}: {error!r}", code=EXIT_CONFIG) from error
+        stages = plan["stages"]
+        if name not in stages:
+            raise config_error(f"plan.json has no stage {name!r}; it has {', '.join(stages)}")
+        self.name = name
+        self.uid: str = plan["run"]["uid"]
+        paths = [Path(plan["paths"][key]) for key in ("scratch", "work", "state", "results")]
+        self.scratch, self.work, self.state, self.results = paths
+        self.steps: list[Step] = stages[name]["steps"]
+        self.shared: list[Step] = [s for other in stages.values() for s in other["steps"] if is_shared(s)]
+        self.timeout = float(stages[name]["timeoutSeconds"])
+        for step in self.steps:
+            if step["action"] not in ACTIONS:
+                raise config_error(f"step {step['id']} has action {step['action']!r}; there are {', '.join(ACTIONS)}")
+        for path in paths:
+            if not path.is_dir():
+                raise config_error(f"{path} is not mounted")
         self.keep_work = bool(plan.get("keepWork"))
         self.deadline = time.monotonic() + self.timeout
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self.telling: list[str] = []
+        self.telling: deque[str] = deque(maxlen=TAIL_LINES)
         self.stopping = threading.Event()
+        self.inherited: tuple[int, ...] = ()
         self.engines: dict[str, dict[str, str]] = {}
 
     def check_time(self) -> None:
@@ -90,9 +109,33 @@ class Stage:
             raise StageError("StageTimeout", f"stage {self.name} took longer than {self.timeout:g} s")
 
 
+def config_error(text: str) -> StageError:
+    """Return the error of what only another configuration can mend."""
+    return StageError("ConfigInvalid", text, code=EXIT_CONFIG)
+
+
+def load_stage(path: Path, name: str) -> Stage:
+    """Return the stage of a plan.
+
+    Raises:
+        StageError: there is no plan, no such stage in it, or a folder that it names is missing.
+    """
+    try:
+        return Stage(json.loads(path.read_text(encoding="utf-8")), name)
+    except OSError as error:
+        raise config_error(f"{path} cannot be read: {error.strerror}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise config_error(f"{path} is no plan: {error!r}") from error
+
+
 def say(text: str) -> None:
     """Print a line of the wrapper's own."""
     print(f"[mlperf] {text}", flush=True)
+
+
+def is_shared(step: Step) -> bool:
+    """Say whether a step's outcome lies on scratch for every run."""
+    return step.get("scope") == "Shared"
 
 
 # --- files that must never be there by half ---------------------------------------------------------------------------
@@ -151,19 +194,23 @@ def matching(pattern: str) -> list[Path]:
     return sorted(file for file in Path("/").glob(pattern.lstrip("/")) if file.is_file())
 
 
-def tree_digest(root: Path) -> str:
-    """Return the sha256 of a tree: paths, executable bits, link targets and contents, without what a build leaves."""
+def tree_digest(root: Path, check: Callable[[], None]) -> str:
+    """Return the sha256 of a tree: paths, executable bits, link targets and contents, without what a build leaves.
+
+    Empty folders do not count, nor does a `build` at the top. `check` is called before each file and may raise.
+    """
     found = hashlib.sha256()
     for folder, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if name not in IGNORED)
+        names[:] = sorted(n for n in names if n not in IGNORED and Path(folder, n) != root / "build")
         for name in sorted([*files, *(n for n in names if Path(folder, n).is_symlink())]):
+            check()
             path = Path(folder, name)
             if path.is_symlink():
-                line = f"link {path.relative_to(root)} {path.readlink()}"
+                parts = ["link", str(path.readlink())]
             else:
-                executable = bool(path.stat().st_mode & 0o100)
-                line = f"file {path.relative_to(root)} {executable} {file_digest(path)}"
-            found.update(line.encode() + b"\n")
+                parts = ["program" if path.stat().st_mode & 0o100 else "file", file_digest(path)]
+            # No path holds a zero byte, so that no two trees give the same text.
+            found.update(b"".join(os.fsencode(part) + b"\0" for part in (str(path.relative_to(root)), *parts)))
     return found.hexdigest()
 
 

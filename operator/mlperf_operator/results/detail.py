@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,8 +17,12 @@ _WANTED = re.compile(
 )
 _LOOSE_VALUE = re.compile(r'"value":\s*(.*?),\s*"time_ms"', re.DOTALL)
 _ERROR = re.compile(r'"is_error":\s*true')
+_OLD_FORMAT = re.compile(r'"pid": \d+, "tid": \d+, "ts": \d+ns : ')
 _MAX_JOINED_LINES = 200
 """LoadGen before 2024-07 did not escape line breaks in values (git logs, host environment)."""
+
+_MAX_ERRORS = 100
+"""Errors that are kept; the others are only counted. A run may log one for each query."""
 
 
 @dataclass(frozen=True)
@@ -26,28 +31,50 @@ class DetailLog:
 
     Attributes:
         values: By key; of a repeated key the first value, as MLCommons' submission checker takes it.
-        errors: Values of the lines that LoadGen marked as errors.
+        errors: Values of the first lines that LoadGen marked as errors.
+        error_count: Number of those lines.
         unreadable: Lines that could not be read at all.
+        is_old_format: Whether this is plain text, as LoadGen wrote it before 2021; nothing of it is read.
     """
 
     values: dict[str, Any]
-    errors: tuple[str, ...]
-    unreadable: int
+    errors: tuple[str, ...] = ()
+    error_count: int = 0
+    unreadable: int = 0
+    is_old_format: bool = False
 
     def number(self, key: str) -> float | None:
         """Return a finite number, None when it is not there."""
+        return finite(self.values.get(key))
+
+    def text(self, *keys: str) -> str | None:
+        """Return the first of the keys that has a value, as text."""
+        return next((str(self.values[key]) for key in keys if self.values.get(key)), None)
+
+    def flag(self, key: str) -> bool | None:
+        """Return a yes or no, None when it is not there."""
         value = self.values.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        return float(value) if abs(value) != float("inf") and value == value else None  # noqa: PLR0124 - NaN
+        return value if isinstance(value, bool) else None
+
+
+def finite(value: object) -> float | None:
+    """Return a number of a JSON text as a float; NaN, Infinity, true and what no float can hold are None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def parse_detail(lines: Iterable[str]) -> DetailLog:
     """Read a detail log line by line; only the keys that matter are kept."""
     values: dict[str, Any] = {}
     errors: list[str] = []
-    unreadable = 0
-    for text in _entries(lines):
+    error_count = unreadable = 0
+    entries = _Entries(lines)
+    for text in entries:
         found = _KEY.search(text)
         is_error = _ERROR.search(text) is not None
         if found is None:
@@ -61,26 +88,35 @@ def parse_detail(lines: Iterable[str]) -> DetailLog:
         if not known:
             continue
         if is_error:
-            errors.append(str(value))
+            error_count += 1
+            errors += [str(value)] if len(errors) < _MAX_ERRORS else []
         if _WANTED.match(key):
             values.setdefault(key, value)
-    return DetailLog(values, tuple(errors), unreadable)
+    return DetailLog(values, tuple(errors), error_count, unreadable, entries.is_old_format)
 
 
-def _entries(lines: Iterable[str]) -> Iterator[str]:
-    """Yield each entry's JSON text, a value's own line breaks put together again."""
-    pending: list[str] = []
-    for line in lines:
-        start = line.find(_PREFIX)
-        if start < 0:
-            if pending and len(pending) < _MAX_JOINED_LINES and not _is_whole(pending):
-                pending.append(line)
-            continue
+class _Entries:
+    """Each entry's JSON text, a value's own line breaks put together again."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = lines
+        self.is_old_format = False
+
+    def __iter__(self) -> Iterator[str]:
+        pending: list[str] = []
+        for line in self._lines:
+            start = line.find(_PREFIX)
+            if start < 0:
+                if not pending:
+                    self.is_old_format = self.is_old_format or _OLD_FORMAT.match(line) is not None
+                elif len(pending) < _MAX_JOINED_LINES and not _is_whole(pending):
+                    pending.append(line)
+                continue
+            if pending:
+                yield "".join(pending)
+            pending = [line[start + len(_PREFIX) :]]
         if pending:
             yield "".join(pending)
-        pending = [line[start + len(_PREFIX) :]]
-    if pending:
-        yield "".join(pending)
 
 
 def _is_whole(parts: list[str]) -> bool:
@@ -90,12 +126,12 @@ def _is_whole(parts: list[str]) -> bool:
 def _value(text: str) -> tuple[bool, Any]:
     try:
         return True, json.loads(text.strip(), strict=False)["value"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         loose = _LOOSE_VALUE.search(text)
         if loose is None:
             return False, None
     raw = loose.group(1).strip()
     try:
         return True, json.loads(raw, strict=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True, raw.strip('"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,8 @@ from typing import Literal
 _RULE = re.compile(r"^=+$")
 _FIELD = re.compile(r"^(?P<label>[^:]+?)\s*:\s*(?P<value>.*)$")
 _ESTIMATE = re.compile(r"Early stopping \d+(?:\.\d+)?(?:th|st|nd|rd) percentile estimate:\s*(\d+)")
-_CONSTRAINT = re.compile(r"satisfied\s*:\s*(Yes|NO)", re.IGNORECASE)
+_CONSTRAINT = re.compile(r"^\s*(?P<name>.*?)\s+satisfied\s*:\s*(?P<met>Yes|NO)\b", re.IGNORECASE)
+_FOOTER = re.compile(r"^(No|\d+) (warning|error)s? encountered", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,9 @@ class Summary:
     Attributes:
         headline: Numbers between `Mode` and the verdict, by their label.
         early_stopping_estimate: In ns, from the early-stopping block of a latency scenario.
+        min_duration_met: Whether the run lasted as long as it was asked to.
         min_duration_ms: The parameter in force.
+        is_finished: Whether LoadGen wrote its closing count of warnings and errors.
         reasons: Constraints that were missed, the recommendations and the early-stopping block, one a line.
     """
 
@@ -29,27 +33,31 @@ class Summary:
     headline: dict[str, float] | None = None
     early_stopping_met: bool | None = None
     early_stopping_estimate: float | None = None
+    min_duration_met: bool | None = None
     min_duration_ms: float | None = None
+    is_finished: bool = False
     reasons: tuple[str, ...] = ()
 
 
 def parse_summary(text: str) -> Summary:
     """Read a summary."""
-    lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+    lines = [line.rstrip() for line in text.splitlines()]
     header = _header(lines)
     fields = {m["label"].strip(): m["value"].strip() for m in (_FIELD.match(line) for line in header) if m}
     verdict = fields.get("Result is", "").upper()
     estimate = _ESTIMATE.search("\n".join(header))
-    stopping = next((line for line in header if "early stopping satisfied" in line.lower()), None)
+    constraints = {m["name"].lower(): m["met"].lower() == "yes" for line in header if (m := _CONSTRAINT.match(line))}
     duration = next((line for line in lines if line.startswith("min_duration (ms)")), "")
     return Summary(
         scenario=fields.get("Scenario"),
         mode=fields.get("Mode"),
         validity="VALID" if verdict == "VALID" else "INVALID" if verdict == "INVALID" else None,
         headline=_headline(header),
-        early_stopping_met=None if stopping is None else stopping.lower().endswith("yes"),
+        early_stopping_met=constraints.get("early stopping"),
         early_stopping_estimate=float(estimate[1]) if estimate else None,
+        min_duration_met=constraints.get("min duration"),
         min_duration_ms=_number(duration.partition(":")[2]),
+        is_finished=any(_FOOTER.match(line) for line in lines),
         reasons=tuple(_reasons(header)),
     )
 
@@ -78,16 +86,18 @@ def _headline(header: list[str]) -> dict[str, float]:
 
 def _reasons(header: list[str]) -> list[str]:
     start = next((i for i, line in enumerate(header) if line.strip().startswith("Result is")), len(header))
+    end = next((i for i, line in enumerate(header) if _FOOTER.match(line)), len(header))
     kept = []
-    for line in header[start + 1 :]:
-        constraint = _CONSTRAINT.search(line)
-        if constraint is None or constraint[1].upper() == "NO":
+    for line in header[start + 1 : end]:
+        constraint = _CONSTRAINT.match(line)
+        if constraint is None or constraint["met"].upper() == "NO":
             kept.append(" ".join(line.split()))
     return kept
 
 
 def _number(text: str) -> float | None:
     try:
-        return float(text.strip())
+        number = float(text.strip())
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

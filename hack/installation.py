@@ -1,0 +1,164 @@
+"""Cluster, images and chart, as `make demo`, the end-to-end tests and the benchmarks need them. Safe to repeat."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LAUNCHER = REPOSITORY / "hack" / "local-cluster" / "launcher.py"
+BUILD = REPOSITORY / "build"
+NAMESPACE = "mlperf-system"
+RELEASE = "mlperf-operator"
+OPERATOR_IMAGE = "localhost/mlperf-operator:dev"
+HARNESS_IMAGE = "localhost/mlperf-reference-harness:dev"
+
+
+def say(text: str) -> None:
+    """Print a line of progress."""
+    print(f"==> {text}", flush=True)
+
+
+def launcher(*arguments: str) -> str:
+    """Run a command of the local cluster's launcher and return the last line that it printed."""
+    argv = [sys.executable, str(LAUNCHER), *arguments]
+    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip().rpartition("\n")[2]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that answers, and the programs to talk to it."""
+
+    kubeconfig: str
+    tools: Path
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment for programs that talk to the cluster."""
+        return {**os.environ, "KUBECONFIG": self.kubeconfig}
+
+    def run(self, program: str, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl or helm and return what it printed.
+
+        Raises:
+            RuntimeError: it failed; the message is its own.
+        """
+        argv = [str(self.tools / program), *arguments]
+        done = subprocess.run(
+            argv, env=self.environment(), input=stdin, capture_output=True, text=True, check=False, timeout=600
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl."""
+        return self.run("kubectl", *arguments, stdin=stdin)
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """Return what `kubectl get -o json` says."""
+        return dict(json.loads(self.kubectl("get", *arguments, "-o", "json")))
+
+    def apply(self, manifest: dict[str, Any]) -> None:
+        """Apply an object."""
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+
+    def ensure_namespace(self, name: str, *, pod_security: str = "restricted") -> None:
+        """Make a namespace that enforces a PodSecurity level."""
+        labels = {"pod-security.kubernetes.io/enforce": pod_security}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+
+
+def start_cluster() -> Cluster:
+    """Start the local cluster, or take the one that MLPERF_KUBECONFIG names."""
+    kubeconfig = launcher("up")
+    return Cluster(kubeconfig, Path(launcher("tools", "kube", "helm")))
+
+
+def build_images() -> tuple[str, str]:
+    """Build the operator's and the harness's image into the local cluster and return their names.
+
+    A cluster of the user's own pulls images instead, those that MLPERF_DEMO_OPERATOR_IMAGE and
+    MLPERF_DEMO_HARNESS_IMAGE name.
+    """
+    if os.environ.get("MLPERF_KUBECONFIG"):
+        names = ("MLPERF_DEMO_OPERATOR_IMAGE", "MLPERF_DEMO_HARNESS_IMAGE")
+        missing = [name for name in names if not os.environ.get(name)]
+        if missing:
+            raise SystemExit(f"your own cluster has to pull the images: push them and set {' and '.join(missing)}")
+        return os.environ[names[0]], os.environ[names[1]]
+    base = launcher("base-image")
+    for name, script, image in (
+        ("operator", REPOSITORY / "hack" / "operator_context.py", OPERATOR_IMAGE),
+        ("reference-harness", REPOSITORY / "reference_harness" / "make_context.py", HARNESS_IMAGE),
+    ):
+        context = BUILD / name
+        subprocess.run([sys.executable, str(script), str(context)], check=True, stdout=subprocess.DEVNULL)
+        launcher(
+            "build-image",
+            *("--file", str(context / "Dockerfile"), "--context", str(context)),
+            *("--tag", image, "--build-arg", f"BASE_IMAGE={base}"),
+        )
+    return OPERATOR_IMAGE, HARNESS_IMAGE
+
+
+def image_id(image: str) -> str:
+    """Return what changes when an image does, so that its pods are replaced."""
+    done = subprocess.run(
+        ["buildah", "inspect", "--type", "image", "--format", "{{.FromImageID}}", image],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or image
+
+
+def install(cluster: Cluster, operator_image: str, harness_image: str, *values: str) -> None:
+    """Install or upgrade the chart and wait until the operator is ready."""
+    repository, _, tag = operator_image.rpartition(":")
+    settings = [
+        f"image.repository={repository}",
+        f"image.tag={tag}",
+        f"suiteImages.reference-cpu={harness_image}",
+        f"podAnnotations.image-id={image_id(operator_image)}",
+        *values,
+    ]
+    cluster.ensure_namespace(NAMESPACE)
+    cluster.run(
+        "helm",
+        "upgrade",
+        "--install",
+        RELEASE,
+        str(REPOSITORY / "charts" / "mlperf-operator"),
+        *("--namespace", NAMESPACE, "--wait", "--timeout", "5m", "--take-ownership"),
+        *(part for setting in settings for part in ("--set-string", setting)),
+    )
+
+
+def condition(run: dict[str, Any], kind: str) -> tuple[str, str, str]:
+    """Return a condition's status, reason and message; Unknown before it is there."""
+    for found in run.get("status", {}).get("conditions", []):
+        if found["type"] == kind:
+            return found["status"], found["reason"], found.get("message", "")
+    return "Unknown", "", ""
+
+
+def wait_until_finished(cluster: Cluster, namespace: str, name: str, seconds: float) -> dict[str, Any]:
+    """Return the run once it has finished.
+
+    Raises:
+        TimeoutError: it did not finish in time.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        run = cluster.get("mlperfrun", name, "-n", namespace)
+        if condition(run, "Finished")[0] == "True":
+            return run
+        time.sleep(0.5)
+    raise TimeoutError(f"{name} has not finished within {seconds:g} s: {json.dumps(run.get('status', {}))[:2000]}")

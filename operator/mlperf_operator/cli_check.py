@@ -1,0 +1,32 @@
+"""`mlperf-operator check`: whether an installed operator works; what `helm test` runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import typer
+
+from mlperf_operator import naming
+from mlperf_operator.cluster import LEASES, MLPERF_RUNS, ApiError, Cluster
+from mlperf_operator.settings import Settings
+
+
+def check() -> None:
+    """Say whether the API serves MLPerfRuns and an operator leads. Exit code 1 when not."""
+    problem = asyncio.run(_problem(Settings().namespace))
+    if problem:
+        typer.echo(f"Error: {problem}", err=True)
+        raise typer.Exit(1)
+    typer.echo("the API serves MLPerfRuns and an operator leads")
+
+
+async def _problem(namespace: str) -> str:
+    async with Cluster.from_environment() as cluster:
+        try:
+            await cluster.list_page(MLPERF_RUNS, {"limit": "1"})
+            lease = await cluster.get(LEASES, namespace, naming.MANAGER)
+        except ApiError as error:
+            return str(error)
+    if lease is None or not lease.get("spec", {}).get("holderIdentity"):
+        return f"no operator holds the Lease {naming.MANAGER} in namespace {namespace}; is its pod running?"
+    return ""

@@ -1,0 +1,91 @@
+"""What the names of a result's folders say: .../<variant>/<scenario>/performance/run_1 and its like.
+
+The layout is that of MLCommons' submission rules (results and compliance); NVIDIA's harness writes
+<LOG_DIR>/<system>/<variant>/<scenario>.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+_SCENARIOS = {
+    "offline": "Offline",
+    "server": "Server",
+    "singlestream": "SingleStream",
+    "multistream": "MultiStream",
+    "interactive": "Interactive",
+}
+
+_BELOW_SCENARIO = re.compile(
+    r"(performance|accuracy|power|ranging|testing|run_\d+|TEST\d\d(-[A-Z])?|PerformanceOnly|AccuracyOnly)$",
+    re.IGNORECASE,
+)
+"""Folders that stand between a scenario's folder and its logs."""
+
+_SHARE = re.compile(r"-99(\.9)?$")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the folders' names say.
+
+    Attributes:
+        scenario: In the official spelling.
+        variant: Official name of the benchmark, such as bert-99.9.
+        accuracy_run: Whether the logs lie in the accuracy folder of a submission.
+        ranging: Whether the logs are of a power measurement's trial run.
+    """
+
+    scenario: str | None
+    variant: str | None
+    accuracy_run: bool
+    ranging: bool
+
+
+def place_of(parts: Sequence[str], logged: str | None) -> Place:
+    """Return what the names of a folder and those above it say.
+
+    A folder called `server` somewhere above is no scenario: only the known folders of a submission may stand
+    between, unless the name has the official spelling and is the scenario that was logged.
+    """
+    names = [unquote(part) for part in parts]
+    below = 0
+    while below < len(names) and _BELOW_SCENARIO.match(names[-1 - below]):
+        below += 1
+    inner = [name.lower() for name in names[len(names) - below :]]
+    index = next(
+        (
+            i
+            for i in range(len(names) - 1 - below, 0, -1)
+            if (i == len(names) - 1 - below and scenario_of(names[i])) or _is_logged(names[i], logged)
+        ),
+        None,
+    )
+    return Place(
+        scenario=scenario_of(names[index]) if index is not None else None,
+        variant=names[index - 1] if index is not None else None,
+        accuracy_run="accuracy" in inner or "accuracyonly" in inner,
+        ranging="ranging" in inner,
+    )
+
+
+def scenario_of(text: str | None) -> str | None:
+    """Return a scenario's official spelling; v1.0 logs say `Single Stream`, some folders `offline`."""
+    return _SCENARIOS.get(re.sub(r"[\s_-]", "", text or "").lower())
+
+
+def is_same_scenario(folder: str, logged: str) -> bool:
+    """Whether a log may lie in a scenario's folder: LoadGen runs Interactive as Server."""
+    return folder == logged or (folder, logged) == ("Interactive", "Server")
+
+
+def short_name(variant: str | None) -> str | None:
+    """Return a benchmark's name without its accuracy target: bert of bert-99.9."""
+    return _SHARE.sub("", variant) if variant else None
+
+
+def _is_logged(name: str, logged: str | None) -> bool:
+    return logged is not None and name in _SCENARIOS.values() and is_same_scenario(name, logged)
