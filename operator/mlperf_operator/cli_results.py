@@ -11,8 +11,6 @@ from typing import Annotated, Any
 import typer
 import yaml
 from pydantic.alias_generators import to_camel
-from rich.console import Console
-from rich.table import Table
 
 from mlperf_operator.results import Result, find_results
 
@@ -29,23 +27,32 @@ def results(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that is searched to the bottom.")],
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TABLE,
 ) -> None:
-    """Print the results of MLPerf Inference logs under a folder. Exit code 2 when there are none."""
-    if not folder.is_dir():
-        raise _refusal(f"{folder} is no folder")
+    """Print the results of MLPerf Inference logs under a folder. Exit code 2 when there are none that can be read."""
+    try:
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except OSError as error:
+        raise _refusal(f"{folder} cannot be read: {error.strerror}") from error
+    if not is_folder:
+        raise _refusal(f"{folder} is a file; name the folder that it lies in" if exists else f"there is no {folder}")
     found = list(find_results(folder))
     if not found:
-        raise _refusal(f"there is no result under {folder}: no mlperf_log_summary.txt, metadata.json or accuracy.txt")
+        raise _refusal(
+            f"there is no result under {folder}: no mlperf_log_summary.txt, mlperf_log_detail.txt, "
+            "metadata.json or accuracy.txt"
+        )
     items = [to_item(result) for result in found]
     if output is Output.JSON:
-        typer.echo(json.dumps(items, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(items, indent=2, allow_nan=False))
     elif output is Output.YAML:
-        typer.echo(yaml.safe_dump(items, sort_keys=False, allow_unicode=True), nl=False)
+        typer.echo(yaml.safe_dump(items, sort_keys=False), nl=False)
     else:
         print_table(found)
+    if all(result.error for result in found):
+        raise _refusal(f"none of the {len(found)} results under {folder} can be read")
 
 
 def _refusal(text: str) -> typer.Exit:
-    typer.echo(f"Error: {text}", err=True)
+    typer.echo(f"Error: {printable(text)}", err=True)
     return typer.Exit(2)
 
 
@@ -60,24 +67,34 @@ def to_item(result: Result) -> dict[str, Any]:
 
 def print_table(found: list[Result]) -> None:
     """Print one row a result, and warnings and errors below."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("PATH", "BENCHMARK", "SCENARIO", "MODE", "VALID", "RESULT", "ACCURACY"):
-        table.add_column(heading, overflow="fold")
+    rows: list[tuple[str, ...]] = [("PATH", "BENCHMARK", "SCENARIO", "MODE", "VALID", "RESULT", "ACCURACY")]
     for result in found:
-        table.add_row(
+        texts = (
             result.path,
-            result.variant or "-",
+            result.variant or result.benchmark or "-",
             result.scenario or "-",
             result.mode or "-",
             "ERROR" if result.error else result.validity or "-",
             metric_text(result),
             accuracy_text(result),
         )
-    console = Console(soft_wrap=True)
-    console.print(table)
+        rows.append(tuple(printable(text) for text in texts))
+    widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("   ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     for result in found:
-        for text in (*result.warnings, *([result.error] if result.error else [])):
-            console.print(f"{result.path}: {text}", markup=False, highlight=False)
+        said = [
+            *([result.reason] if result.reason else []),
+            *result.warnings,
+            *([result.error] if result.error else []),
+        ]
+        for text in said:
+            typer.echo(printable(f"{result.path}: {text}"))
+
+
+def printable(text: str) -> str:
+    """Return a text that is safe on a terminal: logs and names on disk may hold anything."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def metric_text(result: Result) -> str:

@@ -5,7 +5,6 @@ kubernetes.aio brings configuration, credentials and TLS; bodies stay plain JSON
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -79,7 +78,8 @@ async def _configuration() -> client.Configuration:
     if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     else:
-        await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        file = os.environ.get("KUBECONFIG") or None
+        await config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = MAX_CONNECTIONS
     return configuration
 
@@ -140,11 +140,22 @@ class Cluster:
         await self._write("PATCH", JOBS.url(namespace, name), body, content_type="application/merge-patch+json")
 
     async def apply_run_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> Json:
-        """Apply the whole status of exactly this run and return the object as stored."""
+        """Apply the whole status of exactly this run and return the object as stored.
+
+        Raises:
+            ApiError: among others 404 when the run is gone and 409 when it was made anew or changed meanwhile.
+        """
+        found = await self.get(MLPERF_RUNS, namespace, name)
+        if found is None:
+            raise ApiError(404, "NotFound", f"{PLURAL} {namespace}/{name} is gone")
+        if found["metadata"]["uid"] != uid:
+            raise ApiError(409, "Conflict", f"{PLURAL} {namespace}/{name} was made anew")
+        # The API server ignores a uid in what is applied to /status of a custom resource, but not a resourceVersion.
+        version = found["metadata"]["resourceVersion"]
         body = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": {"name": name, "namespace": namespace, "uid": uid},
+            "metadata": {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": version},
             "status": status,
         }
         query = {"fieldManager": naming.MANAGER, "force": "true"}
@@ -213,7 +224,7 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
     ) -> Json:
-        return dict(json.loads(await self._request(method, url, body, query=query, content_type=content_type)))
+        return _parsed(await self._request(method, url, body, query=query, content_type=content_type))
 
     async def _request(
         self,
@@ -256,7 +267,7 @@ class _translated:  # noqa: N801 - used as a `with` statement
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (aiohttp.ClientError, TimeoutError, asyncio.TimeoutError, OSError)):
+        if isinstance(error, (aiohttp.ClientError, OSError)):
             raise ApiError(0, type(error).__name__, f"no answer from the API server: {error!r}") from error
 
 
@@ -272,6 +283,14 @@ def _error(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
     return ApiError(response.status, reason, message, float(after) if after.isdecimal() else None)
 
 
+def _parsed(text: bytes) -> Json:
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError) as error:
+        # A proxy in between answers with pages of its own.
+        raise ApiError(0, "NotJSON", f"the answer is not a JSON object: {text[:200]!r}") from error
+
+
 async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[Json]:
     # Lines are put together by hand: an object may be longer than the reader's limit for one line.
     rest = b""
@@ -279,6 +298,6 @@ async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[Json]:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if line.strip():
-                yield json.loads(line)
+                yield _parsed(line)
     if rest.strip():
         raise ApiError(0, "Truncated", "the watch broke off within an event")

@@ -16,10 +16,18 @@ from mlperf_operator.cluster import ApiError, Cluster, Resource
 logger = logging.getLogger(__name__)
 
 PAGE_SIZE = 500
-SILENCE_SECONDS = 100.0
-"""A watch without an event or bookmark for this long is dead: the API server sends bookmarks about once a minute."""
+SILENCE_SECONDS = 80.0
+"""A watch without an event or bookmark for this long is dead.
+
+The API server sends a bookmark each minute. With less than 80 s a late one would look like a dead watch; with more, the
+first bookmark of the next watch would come after health.MAX_SILENCE_SECONDS (150 s), and the process would be restarted
+for what a new watch has healed.
+"""
 
 WATCH_SECONDS = 290.0
+SHORT_WATCH_SECONDS = 1.0
+"""A watch that ends earlier and brought nothing is a failure: to open it again at once would never end."""
+
 BACKOFF_CAP_SECONDS = 30.0
 GONE = 410
 
@@ -64,6 +72,8 @@ class Informer(Generic[R]):
         self._query = {"labelSelector": label_selector} if label_selector else {}
         self._records: dict[str, R] = {}
         self._by_index: dict[str, dict[str, R]] = defaultdict(dict)
+        self._version: str | None = None
+        self._failures = 0
 
     @property
     def store(self) -> Mapping[str, R]:
@@ -76,23 +86,24 @@ class Informer(Generic[R]):
 
     async def run(self) -> None:
         """Keep the records up to date until cancelled. Errors are logged and tried again, for ever."""
-        failures = 0
-        version: str | None = None
         while True:
             try:
-                if version is None:
-                    version = await self._list()
+                if self._version is None:
+                    self._version = await self._list()
                     self.synced.set()
-                version = await self._watch(version)
-                failures = 0
+                await self._watch(self._version)
             except ApiError as error:
                 if error.status == GONE:
-                    version = None
-                failures += 1
-                pause = error.retry_after or min(BACKOFF_CAP_SECONDS, 0.5 * 2 ** min(failures, 10))
+                    self._version = None
+                self._failures += 1
                 level = logging.INFO if error.status in (0, GONE) else logging.WARNING
                 logger.log(level, "watch of %s ended and starts again: %s", self.resource.plural, error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                await asyncio.sleep(self._pause(error))
+
+    def _pause(self, error: ApiError) -> float:
+        """Return the seconds to wait after an error: never less than the server asks for."""
+        backoff = min(BACKOFF_CAP_SECONDS, 0.5 * 2.0 ** min(self._failures, 10))
+        return (error.retry_after or 0.0) + backoff * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
     async def _list(self) -> str:
         """Read all pages and put the difference into the records; return the list's resource version."""
@@ -115,19 +126,23 @@ class Informer(Generic[R]):
             self._put(key, record)
         return str(page["metadata"]["resourceVersion"])
 
-    async def _watch(self, version: str) -> str:
-        """Follow the changes from a resource version until the server ends the watch; return where it ended."""
+    async def _watch(self, version: str) -> None:
+        """Follow the changes from a resource version until the server ends the watch."""
         query = {
             **self._query,
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(int(WATCH_SECONDS * random.uniform(0.8, 1.0))),  # noqa: S311 - jitter
         }
+        opened = time.monotonic()
         async with self._cluster.watch(self.resource, query, SILENCE_SECONDS) as events:
             async for event in events:
+                # Kept event by event: after an error, going back to `version` would play old states again.
+                self._version = self._take(event)
+                self._failures = 0
                 self.last_activity = time.monotonic()
-                version = self._take(event) or version
-        return version
+        if self.last_activity < opened and time.monotonic() - opened < SHORT_WATCH_SECONDS:
+            raise ApiError(0, "ShortWatch", "the watch ended at once and brought nothing")
 
     def _take(self, event: Mapping[str, Any]) -> str:
         kind, body = event["type"], event["object"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,13 +81,17 @@ class Lease:
                 raise LostLeadershipError("the Lease was not renewed in time")
 
     async def _attempt(self) -> bool:
-        """Try once to take or renew the Lease; an API error is a failed try."""
+        """Try once to take or renew the Lease.
+
+        An API error is a failed try and says nothing about who holds the Lease; a conflict is one too, as anybody may
+        have annotated it.
+        """
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._renew_deadline / 2):
                 won = await self._take()
         except (ApiError, TimeoutError) as error:
-            logger.warning("the Lease was not reached: %s", error)
+            logger.warning("the Lease was not taken: %r", error)
             return False
         if won:
             # Counted from before the request: others count from when they see it, which is later.
@@ -99,20 +103,20 @@ class Lease:
     async def _take(self) -> bool:
         found = await self._cluster.get(LEASES, self._namespace, self._name)
         if found is None:
-            await self._cluster.create_lease(self._body({"namespace": self._namespace, "name": self._name}, 0))
+            await self._cluster.create_lease(
+                {
+                    "apiVersion": "coordination.k8s.io/v1",
+                    "kind": "Lease",
+                    "metadata": {"namespace": self._namespace, "name": self._name},
+                    "spec": self._spec({}),
+                }
+            )
             return True
         spec = found.get("spec", {})
         holder = spec.get("holderIdentity") or ""
         if holder not in ("", self._identity) and not self._expired(found):
             return False
-        transitions = int(spec.get("leaseTransitions") or 0) + (holder != self._identity)
-        meta = {key: found["metadata"][key] for key in ("namespace", "name", "resourceVersion")}
-        try:
-            await self._cluster.replace(LEASES, self._body(meta, transitions))
-        except ApiError as error:
-            if error.status == 409:
-                return False
-            raise
+        await self._cluster.replace(LEASES, {**found, "spec": self._spec(spec)})
         return True
 
     def _expired(self, found: dict[str, Any]) -> bool:
@@ -128,24 +132,22 @@ class Lease:
             return
         self._renewed_at = None
         try:
-            found = await self._cluster.get(LEASES, self._namespace, self._name)
-            if found is not None and found.get("spec", {}).get("holderIdentity") == self._identity:
-                found["spec"]["holderIdentity"] = ""
-                await self._cluster.replace(LEASES, found)
-        except ApiError as error:
-            logger.warning("the Lease was not released and runs out by itself: %s", error)
+            async with asyncio.timeout(self._renew_deadline / 2):
+                found = await self._cluster.get(LEASES, self._namespace, self._name)
+                if found is not None and found.get("spec", {}).get("holderIdentity") == self._identity:
+                    found["spec"]["holderIdentity"] = ""
+                    await self._cluster.replace(LEASES, found)
+        except (ApiError, TimeoutError) as error:
+            logger.warning("the Lease was not released and runs out by itself: %r", error)
 
-    def _body(self, metadata: dict[str, Any], transitions: int) -> dict[str, Any]:
+    def _spec(self, before: Mapping[str, Any]) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        mine = before.get("holderIdentity") == self._identity
         return {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": metadata,
-            "spec": {
-                "holderIdentity": self._identity,
-                "leaseDurationSeconds": self._duration,
-                "acquireTime": now,
-                "renewTime": now,
-                "leaseTransitions": transitions,
-            },
+            **before,
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": self._duration,
+            "acquireTime": before.get("acquireTime", now) if mine else now,
+            "renewTime": now,
+            "leaseTransitions": int(before.get("leaseTransitions") or 0) + (bool(before) and not mine),
         }

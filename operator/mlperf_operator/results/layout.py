@@ -56,17 +56,12 @@ def place_of(parts: Sequence[str], logged: str | None) -> Place:
     while below < len(names) and _BELOW_SCENARIO.match(names[-1 - below]):
         below += 1
     inner = [name.lower() for name in names[len(names) - below :]]
-    index = next(
-        (
-            i
-            for i in range(len(names) - 1 - below, 0, -1)
-            if (i == len(names) - 1 - below and scenario_of(names[i])) or _is_logged(names[i], logged)
-        ),
-        None,
-    )
+    innermost = len(names) - below - 1
+    candidates = range(innermost, 0, -1)
+    found = [i for i in candidates if _is_logged(names[i], logged) or (i == innermost and scenario_of(names[i]))]
     return Place(
-        scenario=scenario_of(names[index]) if index is not None else None,
-        variant=names[index - 1] if index is not None else None,
+        scenario=scenario_of(names[found[0]]) if found else None,
+        variant=(names[found[0] - 1].strip("/") or None) if found else None,
         accuracy_run="accuracy" in inner or "accuracyonly" in inner,
         ranging="ranging" in inner,
     )

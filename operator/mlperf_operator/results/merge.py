@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mlperf_operator.results.accuracy import judged, parse_accuracy, threshold_of
+from mlperf_operator.results.accuracy import merged_accuracy, parse_accuracy
 from mlperf_operator.results.detail import DetailLog
+from mlperf_operator.results.layout import Place, is_same_scenario, place_of, scenario_of, short_name
 from mlperf_operator.results.metadata import Metadata
 from mlperf_operator.results.metrics import metric_from_detail, metric_from_summary
-from mlperf_operator.results.model import MIN_DURATION_MS, Accuracy, Metric, Mode, Result, ResultError
+from mlperf_operator.results.model import MIN_DURATION_MS, Accuracy, Metric, Mode, Result, ResultError, Validity
+from mlperf_operator.results.notes import log_notes, metadata_notes
 from mlperf_operator.results.summary import Summary
-
-SCENARIOS = {
-    "offline": "Offline",
-    "server": "Server",
-    "singlestream": "SingleStream",
-    "multistream": "MultiStream",
-    "interactive": "Interactive",
-}
-_SHARE = re.compile(r"-99(\.9)?$")
-EMPTY_DETAIL = DetailLog({}, (), 0)
 
 
 @dataclass(frozen=True)
@@ -32,6 +23,8 @@ class Files:
     Attributes:
         path: The folder as it is shown.
         parts: Names of the folder and those above it, from the top.
+        metadata_error: Why a metadata.json that is there cannot be read.
+        pair_accuracy: accuracy.txt of the accuracy run that a submission pairs with this performance run.
     """
 
     path: str
@@ -40,6 +33,24 @@ class Files:
     detail: DetailLog | None
     metadata: Metadata | None
     accuracy: str | None
+    metadata_error: str | None = None
+    pair_accuracy: str | None = None
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What LoadGen's own logs say."""
+
+    summary: Summary
+    detail: DetailLog
+    scenario: str | None
+    mode: Mode | None
+    validity: Validity | None
+
+    @property
+    def is_submission_run(self) -> bool:
+        """Whether LoadGen measured accuracy and performance in one go."""
+        return self.detail.text("effective_test_mode", "requested_test_mode") == "SubmissionRun"
 
 
 def merge(files: Files) -> Result:
@@ -48,105 +59,121 @@ def merge(files: Files) -> Result:
     Raises:
         ResultError: its files hold none.
     """
-    summary, detail, metadata = files.summary or Summary(), files.detail or EMPTY_DETAIL, files.metadata
-    if files.metadata is None and files.accuracy is None and not detail.values and summary.validity is None:
-        raise ResultError(_nothing_in(files))
-    logged = scenario_of(_first(detail, "effective_scenario", "requested_scenario") or summary.scenario)
-    folder, named = _folder_names(files.parts)
-    scenario = folder or logged or scenario_of(metadata.scenario if metadata else None)
-    variant = (metadata.variant if metadata else None) or named
-    mode = _mode(files, summary, detail)
-    validity = _validity(summary, detail)
-    metric = _metric(logged or scenario, summary, detail) if mode != "AccuracyOnly" else None
-    warnings = [*_log_warnings(files, detail, folder, logged)]
-    if metadata is not None:
-        warnings += [*metadata.contradictions, *_stale(metadata, validity, metric)]
-        # Without a log beside it metadata.json is all that is known.
-        validity = validity or (metadata.validity if mode != "AccuracyOnly" else None)
-        metric = metric or (metadata.metric if mode != "AccuracyOnly" else None)
+    logged, metadata = _logged(files), files.metadata
+    if metadata is None and files.accuracy is None and logged is None:
+        raise ResultError(files.metadata_error or _nothing_in(files))
+    logged = logged or Logged(Summary(), DetailLog({}), None, None, None)
+    said = scenario_of(metadata.scenario) if metadata else None
+    place = place_of(files.parts, logged.scenario or said)
+    mode = logged.mode or mode_of(metadata.mode if metadata else None) or _mode_by_place(files, place)
+    stale = metadata is not None and _is_of_another_run(metadata, files, logged)
+    # What metadata.json alone knows is only taken when it is of the run that the log is of.
+    extra = metadata if metadata is not None and not stale else None
+    variant = (extra.variant if extra else None) or place.variant or (metadata.variant if metadata else None)
+    is_performance = mode != "AccuracyOnly"
+    validity = logged.validity or (extra.validity if extra else None)
+    metric = _metric(logged, place.scenario) or (extra.metric if extra else None)
+    accuracy, accuracy_notes = _accuracy(files, logged, variant, is_performance=is_performance)
+    notes = [
+        *([files.metadata_error] if files.metadata_error else []),
+        *log_notes(files.summary, files.detail, place, logged.scenario),
+        *(metadata_notes(metadata, logged.validity, metric, logged.detail, place.variant) if metadata else []),
+        *([_OTHER_RUN] if stale else []),
+        *accuracy_notes,
+    ]
     return Result(
         path=files.path,
-        benchmark=_short(variant, metadata),
+        benchmark=short_name(variant) or (metadata.benchmark if metadata else None),
         variant=variant,
-        scenario=scenario,
+        scenario=place.scenario or logged.scenario or said,
         mode=mode,
-        validity=validity if mode != "AccuracyOnly" else None,
-        metric=metric,
-        accuracy=_accuracy(files, variant),
+        validity=validity if is_performance else None,
+        metric=metric if is_performance else None,
+        accuracy=accuracy,
         config_name=metadata.config_name if metadata else None,
-        early_stopping_met=_early_stopping(summary, detail, metadata),
-        min_duration_met=_min_duration(summary, detail, metadata),
-        harness_version=str(detail.values["loadgen_version"]) if detail.values.get("loadgen_version") else None,
-        reason="; ".join(summary.reasons) if validity == "INVALID" and summary.reasons else None,
-        warnings=tuple(warnings),
+        early_stopping_met=_early_stopping(logged, extra) if is_performance else None,
+        min_duration_met=_min_duration(logged, extra) if is_performance else None,
+        harness_version=logged.detail.text("loadgen_version"),
+        reason=_reason(logged, extra) if is_performance and validity == "INVALID" else None,
+        warnings=tuple(notes),
     )
 
 
-def scenario_of(text: str | None) -> str | None:
-    """Return the scenario's official spelling; v1.0 logs say `Single Stream`, folders say `offline`."""
-    return SCENARIOS.get(re.sub(r"[\s_-]", "", text or "").lower())
+_OTHER_RUN = "metadata.json is of another run than the log, which is taken"
+_OTHER_ACCURACY = "the accuracy is of another run than the log, which is of a performance run"
 
 
-def _first(detail: DetailLog, *keys: str) -> str | None:
-    return next((str(detail.values[key]) for key in keys if detail.values.get(key)), None)
+def _accuracy(
+    files: Files, logged: Logged, variant: str | None, *, is_performance: bool
+) -> tuple[tuple[Accuracy, ...], list[str]]:
+    found, notes = merged_accuracy(files.accuracy, files.metadata.accuracy if files.metadata else (), variant)
+    if found and logged.mode == "PerformanceOnly" and not logged.is_submission_run:
+        notes = [_OTHER_ACCURACY, *notes]
+    if not found and is_performance and files.pair_accuracy is not None:
+        found = parse_accuracy(files.pair_accuracy, variant)
+    return found, notes
 
 
-def _folder_names(parts: Sequence[str]) -> tuple[str | None, str | None]:
-    """Return scenario and variant by the folders' names: .../<variant>/<Scenario>/..."""
-    for index in range(len(parts) - 1, 0, -1):
-        scenario = scenario_of(parts[index])
-        if scenario is not None:
-            return scenario, parts[index - 1]
-    return None, None
+def mode_of(text: str | None) -> Mode | None:
+    """Return a test mode's official spelling; logs before 2021 say `Performance`."""
+    if not text:
+        return None
+    return "AccuracyOnly" if text.lower().startswith("accuracy") else "PerformanceOnly"
 
 
-def _short(variant: str | None, metadata: Metadata | None) -> str | None:
-    if metadata is not None and metadata.benchmark:
-        return metadata.benchmark
-    return _SHARE.sub("", variant) if variant else None
+def _logged(files: Files) -> Logged | None:
+    summary, detail = files.summary or Summary(), files.detail or DetailLog({})
+    if not detail.values and summary.validity is None and not summary.is_finished:
+        return None
+    words = {(detail.text("result_validity") or "").upper(), summary.validity}
+    validity: Literal["VALID", "INVALID"] | None = (
+        "INVALID" if "INVALID" in words else "VALID" if "VALID" in words else None
+    )
+    return Logged(
+        summary,
+        detail,
+        scenario=scenario_of(detail.text("effective_scenario", "requested_scenario") or summary.scenario),
+        mode=mode_of(detail.text("effective_test_mode", "requested_test_mode") or summary.mode)
+        # The summary of an accuracy run holds only the closing count of warnings and errors.
+        or ("PerformanceOnly" if validity else "AccuracyOnly" if summary.is_finished else None),
+        validity=validity,
+    )
 
 
-def _mode(files: Files, summary: Summary, detail: DetailLog) -> Mode | None:
-    said = _first(detail, "effective_test_mode", "requested_test_mode") or summary.mode
-    said = said or (files.metadata.mode if files.metadata else None)
-    if said:
-        return "AccuracyOnly" if said.replace(" ", "").lower().startswith("accuracy") else "PerformanceOnly"
-    if summary.validity is not None:
-        return "PerformanceOnly"
-    return "AccuracyOnly" if files.accuracy is not None or "accuracy" in files.parts else None
+def _mode_by_place(files: Files, place: Place) -> Mode | None:
+    return "AccuracyOnly" if files.accuracy is not None or place.accuracy_run else None
 
 
-def _validity(summary: Summary, detail: DetailLog) -> Literal["VALID", "INVALID"] | None:
-    said = str(detail.values.get("result_validity") or summary.validity or "").upper()
-    return "VALID" if said == "VALID" else "INVALID" if said == "INVALID" else None
+def _is_of_another_run(metadata: Metadata, files: Files, logged: Logged) -> bool:
+    has_log = files.summary is not None or files.detail is not None
+    if has_log and logged.validity is None and metadata.validity is not None:
+        # A run that has no verdict yet, or never got one, beside the verdict of an earlier one.
+        return True
+    mode, scenario = mode_of(metadata.mode), scenario_of(metadata.scenario)
+    if mode and logged.mode and mode != logged.mode:
+        return True
+    return bool(scenario and logged.scenario and not is_same_scenario(scenario, logged.scenario))
 
 
-def _metric(scenario: str | None, summary: Summary, detail: DetailLog) -> Metric | None:
-    return metric_from_detail(scenario, detail, summary) or metric_from_summary(scenario, summary)
+def _metric(logged: Logged, by_folder: str | None) -> Metric | None:
+    scenario = logged.scenario or by_folder
+    return metric_from_detail(scenario, logged.detail, logged.summary) or metric_from_summary(scenario, logged.summary)
 
 
-def _accuracy(files: Files, variant: str | None) -> tuple[Accuracy, ...]:
-    if files.metadata is not None and files.metadata.accuracy:
-        return tuple(
-            item if item.threshold is not None else judged(item.name, item.value, threshold_of(variant, item.name))
-            for item in files.metadata.accuracy
-        )
-    return parse_accuracy(files.accuracy, variant) if files.accuracy is not None else ()
-
-
-def _early_stopping(summary: Summary, detail: DetailLog, metadata: Metadata | None) -> bool | None:
-    logged = detail.values.get("early_stopping_met")
-    if isinstance(logged, bool):
-        return logged
-    if summary.early_stopping_met is not None:
-        return summary.early_stopping_met
+def _early_stopping(logged: Logged, metadata: Metadata | None) -> bool | None:
+    for found in (logged.detail.flag("early_stopping_met"), logged.summary.early_stopping_met):
+        if found is not None:
+            return found
     return metadata.early_stopping_met if metadata else None
 
 
-def _min_duration(summary: Summary, detail: DetailLog, metadata: Metadata | None) -> bool | None:
+def _min_duration(logged: Logged, metadata: Metadata | None) -> bool | None:
+    """Whether at least ten minutes were asked for and the run lasted as long as asked."""
+    if logged.detail.flag("result_min_duration_met") is False or logged.summary.min_duration_met is False:
+        return False
     for found in (
-        detail.number("effective_min_duration_ms"),
-        summary.min_duration_ms,
+        logged.detail.number("effective_min_duration_ms"),
+        logged.summary.min_duration_ms,
         metadata.min_duration_ms if metadata else None,
     ):
         if found is not None:
@@ -154,30 +181,27 @@ def _min_duration(summary: Summary, detail: DetailLog, metadata: Metadata | None
     return None
 
 
-def _log_warnings(files: Files, detail: DetailLog, folder: str | None, logged: str | None) -> list[str]:
-    found = []
-    if detail.errors:
-        found.append(f"LoadGen logged {len(detail.errors)} errors, the first: {detail.errors[0][:200]}")
-    if detail.unreadable:
-        found.append(f"{detail.unreadable} lines of the detail log cannot be read")
-    if folder and logged and folder not in (logged, "Interactive"):
-        found.append(f"the folder is called {folder}, the log says {logged}")
-    if files.summary is None and files.detail is not None:
-        found.append("there is no mlperf_log_summary.txt")
-    return found
+def _reason(logged: Logged, metadata: Metadata | None) -> str | None:
+    detail = logged.detail
+    lines = logged.summary.reasons or tuple(
+        " ".join(text.split()) for key in _REASON_KEYS if (text := detail.text(key)) is not None
+    )
+    if not lines and metadata is not None:
+        lines = metadata.shortfalls
+    return "; ".join(lines) or None
 
 
-def _stale(metadata: Metadata, validity: str | None, metric: Metric | None) -> list[str]:
-    found = []
-    if validity and metadata.validity and metadata.validity != validity:
-        found.append(f"metadata.json says {metadata.validity}, the log says {validity}; the log is taken")
-    same = metric and metadata.metric and metadata.metric.name == metric.name
-    if same and metric and metadata.metric and metadata.metric.value != metric.value:
-        found.append(f"metadata.json says {metadata.metric.value}, the log says {metric.value}; the log is taken")
-    return found
+_REASON_KEYS = (
+    "result_invalid_reason",
+    "early_stopping_result",
+    "early_stopping_ttft_result",
+    "early_stopping_tpot_result",
+)
 
 
 def _nothing_in(files: Files) -> str:
     if files.detail is not None:
-        return "the detail log holds nothing of LoadGen's"
-    return "the summary holds no verdict, and there is no detail log, metadata.json or accuracy.txt beside it"
+        return "the logs hold nothing of LoadGen's"
+    if files.summary is not None:
+        return "the summary holds no verdict, and there is no detail log, metadata.json or accuracy.txt beside it"
+    return "none of its files can be read as a file"

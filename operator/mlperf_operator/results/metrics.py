@@ -42,12 +42,15 @@ def unit_of(name: str) -> str:
 
 
 def key_of(scenario: str | None, version: Version, detail: DetailLog) -> str | None:
-    """Return the detail log's key of the official primary metric, None for a scenario that is not known."""
+    """Return the detail log's key of the official primary metric, None for a scenario that is not known.
+
+    LoadGen has no scenario Interactive: it is Server with other latency limits.
+    """
     tokens = version >= COMPLETED_SINCE
     if scenario == "Offline":
         has_tokens = tokens and detail.number("result_tokens_per_second") is not None
         return "result_tokens_per_second" if has_tokens else "result_samples_per_second"
-    if scenario == "Server":
+    if scenario in ("Server", "Interactive"):
         if tokens and detail.number("result_completed_tokens_per_second") is not None:
             return "result_completed_tokens_per_second"
         return "result_completed_samples_per_sec" if tokens else "result_scheduled_samples_per_sec"
@@ -55,9 +58,16 @@ def key_of(scenario: str | None, version: Version, detail: DetailLog) -> str | N
     return names.get(scenario or "")
 
 
+def _guessed(scenario: str | None, detail: DetailLog) -> Version | None:
+    """Return a version that the keys themselves prove, for a log whose head is missing."""
+    if scenario == "Offline":
+        return COMPLETED_SINCE
+    return EARLY_STOPPING_SINCE if _LATENCY.get(scenario or "") in detail.values else None
+
+
 def metric_from_detail(scenario: str | None, detail: DetailLog, summary: Summary) -> Metric | None:
     """Return the official primary metric of a detail log, None when the log does not reach that far."""
-    version = version_of(str(detail.values.get("loadgen_version") or ""))
+    version = version_of(detail.text("loadgen_version")) or _guessed(scenario, detail)
     if version is None:
         return None
     key = key_of(scenario, version, detail)
@@ -66,10 +76,14 @@ def metric_from_detail(scenario: str | None, detail: DetailLog, summary: Summary
     value = detail.number(key)
     if key == "effective_samples_per_query":
         value = (summary.headline or {}).get("Samples per query", value)
-    if value is None and not key.startswith("early_stopping"):
+    if key.startswith("early_stopping"):
+        # LoadGen writes 0 for "no estimate"; no query takes 0 ns. A run without a verdict has not got that far.
+        value = value or summary.early_stopping_estimate or None
+        if value is None and key not in detail.values and "result_validity" not in detail.values:
+            return None
+    elif value is None:
         return None
-    # LoadGen writes 0 for "no estimate"; no query takes 0 ns.
-    return Metric(key, None if key.startswith("early_stopping") and not value else value, unit_of(key))
+    return Metric(key, value, unit_of(key))
 
 
 def metric_from_summary(scenario: str | None, summary: Summary) -> Metric | None:

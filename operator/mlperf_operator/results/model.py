@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +11,14 @@ Validity = Literal["VALID", "INVALID"]
 
 MIN_DURATION_MS = 600_000
 """MLPerf's ten-minute rule (inference_policies: minimum duration of a performance run)."""
+
+_ROUNDING = 1e-4
+"""Relative difference below which two files name the same number: some print only a few digits."""
+
+
+def same(one: float, other: float) -> bool:
+    """Whether two files mean the same number, give or take the digits that they print."""
+    return math.isclose(one, other, rel_tol=_ROUNDING)
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,9 @@ class Result:
         variant: Official name with the accuracy target, such as bert-99.9.
         scenario: By the folder's name where it is one, else by the log.
         validity: LoadGen's own verdict; None for accuracy runs and unfinished ones.
-        min_duration_met: Whether at least ten minutes were asked for; None when no file says.
+        accuracy: In a submission's tree a performance run carries the accuracy of its pair, from the folder beside it.
+        min_duration_met: Whether at least ten minutes were asked for and kept to; None when no file says.
+        harness_version: LoadGen's, as it logs it.
         reason: LoadGen's lines that say why the result is INVALID, and what it recommends.
         error: Why the folder cannot be read; nothing else is set then.
     """

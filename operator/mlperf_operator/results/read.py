@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from mlperf_operator.results.detail import DetailLog, parse_detail
 from mlperf_operator.results.merge import Files, merge
-from mlperf_operator.results.metadata import parse_metadata
+from mlperf_operator.results.metadata import Metadata, parse_metadata
 from mlperf_operator.results.model import Result, ResultError
 from mlperf_operator.results.summary import parse_summary
 
@@ -16,46 +17,74 @@ SUMMARY, DETAIL = "mlperf_log_summary.txt", "mlperf_log_detail.txt"
 METADATA, ACCURACY = "metadata.json", "accuracy.txt"
 _FILES = frozenset({SUMMARY, DETAIL, METADATA, ACCURACY})
 
-_NOT_RESULTS = frozenset({"ranging"})
-"""Folders beside run_1 that hold a power measurement's trial run, which may be INVALID and counts for nothing."""
-
-MAX_TEXT_BYTES = 16 * 1024**2
+MAX_TEXT_BYTES = 4 * 1024**2
 """Most that is read of a summary, metadata.json or accuracy.txt; of the last its end, where the scores stand."""
+
+MAX_LINE = 64 * 1024
+"""Characters of a detail log that are read at once; a longer line comes in pieces, so that memory stays flat."""
 
 
 def find_results(root: Path) -> Iterator[Result]:
     """Yield the results below a folder, to the bottom, in the order of their paths.
 
-    A folder that cannot be read is a result with its error. Links to folders are not followed.
+    A folder that cannot be read is a result with its error. Links to folders are not followed. A power
+    measurement's `ranging` run beside run_1 is passed over: it belongs to that result and may be INVALID.
     """
     denied: list[OSError] = []
     for folder, names, files in os.walk(root, onerror=denied.append):
-        names[:] = sorted(name for name in names if name not in _NOT_RESULTS)
+        names.sort()
+        if "ranging" in names and any(name.startswith("run_") for name in names):
+            names.remove("ranging")
         if _FILES.intersection(files):
             yield read_result(Path(folder), root)
     for error in denied:
-        yield Result(path=str(error.filename), error=f"cannot be read: {error.strerror}")
+        yield Result(path=_shown(Path(error.filename), root), error=f"cannot be read: {error.strerror}")
 
 
 def read_result(folder: Path, root: Path | None = None) -> Result:
     """Return the result in a folder, its path relative to `root`; what cannot be read is a result with its error."""
-    shown = str(folder.relative_to(root)) if root is not None else str(folder)
+    shown = _shown(folder, root)
     try:
-        return merge(_files(folder, shown))
+        return merge(_files(folder, shown, root))
     except (ResultError, OSError) as error:
         return Result(path=shown, error=str(error))
 
 
-def _files(folder: Path, shown: str) -> Files:
-    summary, metadata = _text(folder / SUMMARY), _text(folder / METADATA)
+def _shown(folder: Path, root: Path | None) -> str:
+    # A name on disk may be any bytes; a result is printed and travels as JSON.
+    path = folder.relative_to(root) if root is not None else folder
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _files(folder: Path, shown: str, root: Path | None) -> Files:
+    summary = _text(folder / SUMMARY)
+    metadata, metadata_error = _metadata(folder / METADATA)
     return Files(
         path=shown,
-        parts=folder.resolve().parts,
+        parts=Path(os.fsencode(folder.resolve()).decode(errors="backslashreplace")).parts,
         summary=parse_summary(summary) if summary is not None else None,
         detail=_detail(folder / DETAIL),
-        metadata=parse_metadata(metadata) if metadata is not None else None,
+        metadata=metadata,
+        metadata_error=metadata_error,
         accuracy=_text(folder / ACCURACY),
+        pair_accuracy=_pair_accuracy(folder, root),
     )
+
+
+def _metadata(path: Path) -> tuple[Metadata | None, str | None]:
+    text = _text(path)
+    try:
+        return (parse_metadata(text) if text is not None else None), None
+    except ResultError as error:
+        return None, str(error)
+
+
+def _pair_accuracy(folder: Path, root: Path | None) -> str | None:
+    """Return the accuracy.txt of a submission's pair: <pair>/accuracy beside <pair>/performance/run_1."""
+    pair = folder.parent.parent
+    if root is None or folder.parent.name != "performance" or not pair.is_relative_to(root):
+        return None
+    return _text(pair / "accuracy" / ACCURACY)
 
 
 def _text(path: Path) -> str | None:
@@ -65,11 +94,11 @@ def _text(path: Path) -> str | None:
         size = path.stat().st_size
         if size > MAX_TEXT_BYTES and path.name == ACCURACY:
             file.seek(size - MAX_TEXT_BYTES)
-        return file.read(MAX_TEXT_BYTES).decode(errors="replace")
+        return file.read(MAX_TEXT_BYTES).decode("utf-8-sig", errors="replace")
 
 
 def _detail(path: Path) -> DetailLog | None:
     if not path.is_file():
         return None
     with path.open(encoding="utf-8", errors="replace") as file:
-        return parse_detail(file)
+        return parse_detail(iter(partial(file.readline, MAX_LINE), ""))

@@ -13,6 +13,9 @@ _ESTIMATE = re.compile(r"Early stopping \d+(?:\.\d+)?(?:th|st|nd|rd) percentile 
 _CONSTRAINT = re.compile(r"^\s*(?P<name>.*?)\s+satisfied\s*:\s*(?P<met>Yes|NO)\b", re.IGNORECASE)
 _FOOTER = re.compile(r"^(No|\d+) (warning|error)s? encountered", re.IGNORECASE)
 
+_MAX_LINE = 1000
+"""Longer lines are none of LoadGen's; the patterns would take their time over them."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -41,7 +44,7 @@ class Summary:
 
 def parse_summary(text: str) -> Summary:
     """Read a summary."""
-    lines = [line.rstrip() for line in text.splitlines()]
+    lines = [line[:_MAX_LINE].rstrip() for line in text.splitlines()]
     header = _header(lines)
     fields = {m["label"].strip(): m["value"].strip() for m in (_FIELD.match(line) for line in header) if m}
     verdict = fields.get("Result is", "").upper()

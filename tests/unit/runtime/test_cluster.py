@@ -1,0 +1,145 @@
+"""How the client tells what went wrong, and when it refuses to write."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio import client
+
+from mlperf_operator.cluster import JOBS, MLPERF_RUNS, ApiError, Cluster, NotLeaderError
+from unit.runtime.stream_server import connected
+
+
+class Requests:
+    """Answers every request the same way and counts them."""
+
+    def __init__(self, answer: Callable[[], web.Response]) -> None:
+        self.answer = answer
+        self.seen: list[str] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.seen.append(f"{request.method} {request.path}")
+        return self.answer()
+
+
+def status(code: int, reason: str, **headers: str) -> Callable[[], web.Response]:
+    body = {"kind": "Status", "code": code, "reason": reason, "message": f"{reason} it is"}
+    return lambda: web.json_response(body, status=code, headers=headers)
+
+
+WRITES: list[Callable[[Cluster], Awaitable[Any]]] = [
+    lambda c: c.create({"kind": "Job", "metadata": {"namespace": "n", "name": "a"}}),
+    lambda c: c.delete(JOBS, "n", "a", "uid"),
+    lambda c: c.set_job_suspend("n", "a", "uid", suspend=True),
+    lambda c: c.apply_run_status("n", "a", "uid", {}),
+    lambda c: c.emit_event({"metadata": {"namespace": "n", "name": "a"}}),
+]
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_who_does_not_lead_sends_no_write(write: Callable[[Cluster], Awaitable[Any]]) -> None:
+    requests = Requests(lambda: web.json_response({"metadata": {"uid": "uid", "resourceVersion": "1"}}))
+    async with connected(requests.handle) as cluster:
+        cluster.guard = lambda: False
+        with pytest.raises(NotLeaderError):
+            await write(cluster)
+    assert [request for request in requests.seen if not request.startswith("GET ")] == []
+
+
+async def test_who_does_not_lead_may_read() -> None:
+    async with connected(Requests(lambda: web.json_response({"a": 1})).handle) as cluster:
+        cluster.guard = lambda: False
+        assert await cluster.get(JOBS, "n", "a") == {"a": 1}
+
+
+async def test_a_refusal_carries_the_servers_words_and_its_wish_to_wait() -> None:
+    answer = status(429, "TooManyRequests", **{"Retry-After": "7"})
+    async with connected(Requests(answer).handle) as cluster:
+        with pytest.raises(ApiError, match="429 TooManyRequests: TooManyRequests it is") as caught:
+            await cluster.get(JOBS, "n", "a")
+    assert (caught.value.status, caught.value.retry_after) == (429, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        pytest.param(lambda: web.Response(text="<html>login</html>"), 0, "not a JSON object", id="page"),
+        pytest.param(lambda: web.json_response([1]), 0, "not a JSON object", id="list"),
+        pytest.param(lambda: web.Response(status=502, text="bad gateway"), 502, "bad gateway", id="proxy-error"),
+        pytest.param(lambda: web.Response(status=503), 503, "Service Unavailable", id="empty"),
+        pytest.param(lambda: web.json_response(["x"], status=500), 500, "x", id="error-of-another-shape"),
+    ],
+)
+async def test_an_answer_of_a_proxy_is_an_error_of_the_api(
+    answer: Callable[[], web.Response], code: int, words: str
+) -> None:
+    async with connected(Requests(answer).handle) as cluster:
+        with pytest.raises(ApiError, match=words) as caught:
+            await cluster.get(MLPERF_RUNS, "n", "a")
+    assert caught.value.status == code
+
+
+async def test_a_server_that_is_not_there_has_status_zero() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        configuration = client.Configuration(host=f"http://127.0.0.1:{taken.getsockname()[1]}")
+        async with client.ApiClient(configuration) as api:
+            with pytest.raises(ApiError, match="no answer from the API server") as caught:
+                await Cluster(api).get(JOBS, "n", "a")
+    assert caught.value.status == 0
+
+
+async def test_the_kubeconfig_that_the_environment_names_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = Requests(lambda: web.json_response({"a": 1}))
+    async with connected(requests.handle) as other:
+        entry = {"name": "x", "cluster": {"server": other._api.configuration.host}, "user": {"token": "t"}}
+        context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+        file = tmp_path / "kubeconfig"
+        file.write_text(
+            json.dumps({"clusters": [entry], "users": [entry], "contexts": [context], "current-context": "x"})
+        )
+        monkeypatch.setenv("KUBECONFIG", str(file))
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
+        async with Cluster.from_environment() as cluster:
+            assert await cluster.get(JOBS, "n", "a") == {"a": 1}
+
+
+async def test_a_run_that_is_gone_or_made_anew_gets_no_status() -> None:
+    stored = {"metadata": {"uid": "new", "resourceVersion": "1"}}
+    requests = Requests(lambda: web.json_response(stored))
+    async with connected(requests.handle) as cluster:
+        with pytest.raises(ApiError, match="was made anew"):
+            await cluster.apply_run_status("n", "a", "old", {})
+    async with connected(Requests(status(404, "NotFound")).handle) as cluster:
+        with pytest.raises(ApiError, match="is gone"):
+            await cluster.apply_run_status("n", "a", "old", {})
+    assert requests.seen == ["GET /apis/mlperf.dev/v1alpha1/namespaces/n/mlperfruns/a"]
+
+
+async def test_a_log_is_text_whatever_its_bytes() -> None:
+    requests = Requests(lambda: web.Response(body=b"a\xff\n"))
+    async with connected(requests.handle) as cluster:
+        assert await cluster.read_log("n", "p", "c") == "a\ufffd\n"
+
+
+@pytest.mark.parametrize("answer", [status(404, "NotFound"), status(409, "Conflict")])
+async def test_deleting_what_is_gone_or_made_anew_is_no_error(answer: Callable[[], web.Response]) -> None:
+    async with connected(Requests(answer).handle) as cluster:
+        await cluster.delete(JOBS, "n", "a", "uid")
+
+
+async def test_an_event_told_before_is_no_error_and_another_conflict_is() -> None:
+    event = {"metadata": {"namespace": "n", "name": "a"}}
+    async with connected(Requests(status(409, "AlreadyExists")).handle) as cluster:
+        await cluster.emit_event(event)
+    async with connected(Requests(status(409, "Conflict")).handle) as cluster:
+        with pytest.raises(ApiError):
+            await cluster.emit_event(event)
