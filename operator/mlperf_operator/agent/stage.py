@@ -22,9 +22,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 EXIT_CONFIG = 64
 EXIT_FAILED = 65
@@ -430,7 +429,7 @@ def copy_code(stage: Stage, step: Step) -> None:
         copy_from_git(stage, source)
     for origin_name, target in step.get("files", {}).items():
         shutil.copyfile(origin_name, stage.work / target)
-    digest = tree_digest(stage.work)
+    digest = tree_digest(stage.work, stage.check_time)
     write_atomically(stage.state / "tree.sha256", digest)
     say(f"code tree {digest}")
 
@@ -658,7 +657,7 @@ def main(argv: list[str]) -> int:
     stage: Stage | None = None
     try:
         path = Path(os.environ.get("MLPERF_PLAN", "/agent/plan.json"))
-        stage = Stage(read_object(path), name)
+        stage = load_stage(path, name)
         stopping = stage.stopping
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
         reason = run_stage(stage)

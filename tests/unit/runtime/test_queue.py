@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from mlperf_operator.queue import WorkQueue
+from unit.runtime.skipping_loop import SkippingLoop
 
 
 async def _next(queue: WorkQueue[str], seconds: float = 1.0) -> str:
@@ -63,20 +64,20 @@ async def test_a_worker_that_waits_is_woken() -> None:
     assert await waiting == "a"
 
 
-async def test_failures_wait_longer_each_time_until_forgotten() -> None:
-    queue: WorkQueue[str] = WorkQueue(jitter=lambda: 0.01)
-    loop = asyncio.get_running_loop()
-    waits = []
-    for _ in range(3):
-        started = loop.time()
+def test_failures_wait_longer_each_time_until_forgotten() -> None:
+    queue: WorkQueue[str] = WorkQueue(jitter=lambda: 1.0)
+
+    async def wait() -> float:
+        started = asyncio.get_running_loop().time()
         queue.add_rate_limited("a")
-        await _next(queue)
+        await queue.get()
         queue.done("a")
-        waits.append(loop.time() - started)
-    assert waits == sorted(waits)
-    assert waits[2] > 2 * waits[0]
-    queue.forget("a")
-    started = loop.time()
-    queue.add_rate_limited("a")
-    await _next(queue)
-    assert loop.time() - started < waits[2]
+        return asyncio.get_running_loop().time() - started
+
+    async def waits() -> list[float]:
+        found = [await wait() for _ in range(3)]
+        queue.forget("a")
+        return [*found, await wait()]
+
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        assert runner.run(waits()) == [0.25, 0.5, 1.0, 0.25]
