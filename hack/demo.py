@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from typing import Any
 
+from installation import NAMESPACE as OPERATOR_NAMESPACE
 from installation import (
+    RELEASE,
     REPOSITORY,
     Cluster,
     build_images,
@@ -20,6 +23,8 @@ NAMESPACE = "mlperf-demo"
 NAME = "reference-cpu"
 EXAMPLE = REPOSITORY / "examples" / "reference-cpu.yaml"
 PATIENCE_SECONDS = 600.0
+ANSWER_SECONDS = 60.0
+"""An operator that has written no status for this long does not work."""
 
 
 def main() -> int:
@@ -52,8 +57,12 @@ def follow(cluster: Cluster) -> dict[str, Any]:
                 print(f"    {time.monotonic() - started:5.0f} s  {stage['name']:<16} {stage['state']}", flush=True)
         if condition(run, "Finished")[0] == "True":
             return run
+        if "status" not in run and time.monotonic() - started > ANSWER_SECONDS:
+            log = cluster.kubectl("logs", "-n", OPERATOR_NAMESPACE, f"deployment/{RELEASE}", "--tail=5")
+            raise RuntimeError(f"the operator has not answered within {ANSWER_SECONDS:g} s; it says:\n{log}")
         time.sleep(0.5)
-    raise SystemExit(f"the run has not finished within {PATIENCE_SECONDS:g} s; see kubectl describe mlr {NAME}")
+    told_last = cluster.kubectl("describe", "mlperfrun", NAME, "-n", NAMESPACE)
+    raise RuntimeError(f"the run has not finished within {PATIENCE_SECONDS:g} s:\n{told_last}")
 
 
 def show(cluster: Cluster, seconds: float) -> None:
@@ -87,4 +96,7 @@ def verdict(run: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+        sys.exit(f"FAILED: {error}")

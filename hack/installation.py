@@ -119,8 +119,22 @@ def image_id(image: str) -> str:
     return done.stdout.strip() or image
 
 
+def mend_release(cluster: Cluster) -> None:
+    """End what an interrupted helm left behind, which would block every later one."""
+    releases = cluster.run("helm", "list", "--namespace", NAMESPACE, "--filter", f"^{RELEASE}$", "-o", "json")
+    for release in json.loads(releases):
+        if release["status"] == "pending-install":
+            cluster.run("helm", "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
+        elif release["status"].startswith("pending-"):
+            cluster.run("helm", "rollback", RELEASE, "--namespace", NAMESPACE)
+
+
 def install(cluster: Cluster, operator_image: str, harness_image: str, *values: str) -> None:
-    """Install or upgrade the chart and wait until the operator is ready."""
+    """Install or upgrade the chart and wait until the operator is ready.
+
+    Raises:
+        RuntimeError: helm failed, or the operator did not become ready; the message says what its pods say.
+    """
     repository, _, tag = operator_image.rpartition(":")
     settings = [
         f"image.repository={repository}",
@@ -130,15 +144,21 @@ def install(cluster: Cluster, operator_image: str, harness_image: str, *values: 
         *values,
     ]
     cluster.ensure_namespace(NAMESPACE)
-    cluster.run(
-        "helm",
-        "upgrade",
-        "--install",
-        RELEASE,
-        str(REPOSITORY / "charts" / "mlperf-operator"),
-        *("--namespace", NAMESPACE, "--wait", "--timeout", "5m", "--take-ownership"),
-        *(part for setting in settings for part in ("--set-string", setting)),
-    )
+    mend_release(cluster)
+    try:
+        cluster.run(
+            "helm",
+            "upgrade",
+            "--install",
+            RELEASE,
+            str(REPOSITORY / "charts" / "mlperf-operator"),
+            *("--namespace", NAMESPACE, "--wait", "--timeout", "3m", "--take-ownership"),
+            *(part for setting in settings for part in ("--set-string", setting)),
+        )
+    except RuntimeError as error:
+        pods = cluster.kubectl("get", "pods", "-n", NAMESPACE, "-o", "wide")
+        logs = cluster.kubectl("logs", "-n", NAMESPACE, f"deployment/{RELEASE}", "--tail=20", "--ignore-errors")
+        raise RuntimeError(f"{error}\n{pods}\n{logs}") from error
 
 
 def condition(run: dict[str, Any], kind: str) -> tuple[str, str, str]:

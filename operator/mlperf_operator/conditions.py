@@ -22,6 +22,7 @@ from mlperf_operator.api.v1alpha1 import (
 )
 from mlperf_operator.outcome import Outcome, Phase
 from mlperf_operator.resources.containers import RUN
+from mlperf_operator.resources.stage_plan import requested_pairs
 from mlperf_operator.suites import Suite
 
 
@@ -59,7 +60,9 @@ def _accepted(facts: Facts) -> Verdict:
 
 
 def _driver_ready(facts: Facts) -> Verdict:
-    if facts.suite is None or not facts.suite.uses_gpu:
+    if facts.suite is None:
+        return _as_stored(facts, ConditionType.DRIVER_READY) or Verdict(_UNKNOWN, "NotVerified", "nobody looked")
+    if not facts.suite.uses_gpu:
         return Verdict(_TRUE, "NotRequired", "the suite uses no GPU driver")
     if facts.run.spec.driver.policy is DriverPolicy.IGNORE:
         return Verdict(_UNKNOWN, "Ignored", "driver.policy is Ignore: nobody looked")
@@ -71,7 +74,15 @@ def _driver_ready(facts: Facts) -> Verdict:
     return Verdict(_TRUE, "Verified", "preflight found the driver working in the run's pod")
 
 
+def _as_stored(facts: Facts, kind: ConditionType) -> Verdict | None:
+    # A run of a suite that the administrator took away goes on; what only the suite tells stays as it was said.
+    stored = next((c for c in facts.run.status.conditions if c.type is kind), None)
+    return Verdict(stored.status, stored.reason, stored.message) if stored is not None else None
+
+
 def _prepared(facts: Facts) -> Verdict:
+    if facts.refusal is not None:
+        return Verdict(_FALSE, facts.refusal.reason, "the run was refused")
     before = [stage for stage in facts.stages if stage.name != RUN]
     failed = next((stage for stage in before if stage.state is StageState.FAILED), None)
     if failed is not None:
@@ -121,9 +132,11 @@ def _results_valid(facts: Facts) -> Verdict:
     if facts.results is None:
         return _pending(facts)
     measured = [result for result in facts.results if result.mode is TestMode.PERFORMANCE]
-    if not measured:
+    absent = _absent(facts, TestMode.PERFORMANCE, measured)
+    if not measured and not absent:
         return Verdict(_UNKNOWN, "NotRequested", "testModes does not hold PerformanceOnly")
     missing = [f"{_label(r)}: {r.missing or 'no verdict in the logs'}" for r in measured if r.validity is None]
+    missing += absent
     invalid = [_with_reason(r) for r in measured if r.validity is Validity.INVALID]
     if invalid:
         return Verdict(_FALSE, "Invalid", "LoadGen says INVALID: " + _lines([*invalid, *missing]))
@@ -134,13 +147,24 @@ def _results_valid(facts: Facts) -> Verdict:
     return Verdict(_TRUE, "Valid", f"LoadGen says VALID for {len(measured)} of {len(measured)}{note}")
 
 
+def _absent(facts: Facts, mode: TestMode, measured: Sequence[ResultStatus]) -> list[str]:
+    """Return what was asked for and is not even named in the report."""
+    if facts.suite is None or mode not in facts.run.spec.test_modes:
+        return []
+    named = {(result.benchmark, result.scenario) for result in measured}
+    pairs = [(pair.benchmark, pair.scenario.value) for pair in requested_pairs(facts.run, facts.suite)]
+    return [f"{pair[0]} {pair[1]}: not in the report" for pair in pairs if pair not in named]
+
+
 def _accuracy_met(facts: Facts) -> Verdict:
     if facts.results is None:
         return _pending(facts)
     measured = [result for result in facts.results if result.mode is TestMode.ACCURACY]
-    if not measured:
+    absent = _absent(facts, TestMode.ACCURACY, measured)
+    if not measured and not absent:
         return Verdict(_UNKNOWN, "NotRequested", "testModes does not hold AccuracyOnly")
     missing = [f"{_label(r)}: {r.missing or 'no accuracy in the logs'}" for r in measured if not r.accuracy]
+    missing += absent
     items = [(result, item) for result in measured for item in result.accuracy]
     failed = [
         f"{_label(r)}: {item.name} {item.value:g} is below {item.threshold:g}"

@@ -10,6 +10,7 @@ from typing import Any
 import kopf
 
 from mlperf_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
+from mlperf_operator.naming import MANAGER
 
 Wake = Callable[[str], None]
 
@@ -51,4 +52,6 @@ def registry(wake: Wake) -> kopf.OperatorRegistry:
 
 async def watch(wake: Wake) -> None:
     """Run kopf until it fails or is cancelled; returns only when it was stopped."""
-    await kopf.operator(registry=registry(wake), standalone=True, clusterwide=True)
+    # Without an identity kopf asks for the user's name, which the uid of the image does not have.
+    identity: Any = MANAGER
+    await kopf.operator(registry=registry(wake), standalone=True, clusterwide=True, identity=identity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +35,8 @@ class JobRecord:
     component: str
     deleting: bool
     suspend: bool
+    suspended: bool
+    """The Job controller's word: after a resume it stays True until the controller has set a new start time."""
     active: int
     created_at: datetime
     start_time: datetime | None
@@ -80,7 +82,14 @@ class PodRecord:
     unschedulable: str
     """The scheduler's message while no node fits, else empty."""
     disrupted: bool
+    changed_at: datetime
+    """When a condition or a container of it changed last; for a pod that has ended, when it did."""
     containers: tuple[ContainerRecord, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the kubelet is done with it."""
+        return self.phase in ("Succeeded", "Failed")
 
     def container(self, name: str) -> ContainerRecord | None:
         """Return the container of that name, or None before the kubelet reported it."""
@@ -150,10 +159,8 @@ def decode_job(body: Raw) -> JobRecord:
     """Keep of a Job what reconciling needs."""
     meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     labels = meta.get("labels", {})
-    end = next(
-        (c for c in status.get("conditions") or () if c["type"] in ("Complete", "Failed") and c["status"] == "True"),
-        None,
-    )
+    true = {c["type"]: c for c in status.get("conditions") or () if c["status"] == "True"}
+    end = true.get("Complete") or true.get("Failed")
     return JobRecord(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -163,6 +170,7 @@ def decode_job(body: Raw) -> JobRecord:
         component=labels.get(COMPONENT_LABEL, ""),
         deleting="deletionTimestamp" in meta,
         suspend=bool(spec.get("suspend")),
+        suspended="Suspended" in true,
         active=int(status.get("active") or 0),
         created_at=_created(meta),
         start_time=parse_time(status.get("startTime")),
@@ -180,6 +188,7 @@ def decode_pod(body: Raw) -> PodRecord:
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
     statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    containers = tuple(_decode_container(status) for status in statuses)
     return PodRecord(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -196,8 +205,15 @@ def decode_pod(body: Raw) -> PodRecord:
         deleting="deletionTimestamp" in meta,
         unschedulable=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
         disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
-        containers=tuple(_decode_container(status) for status in statuses),
+        changed_at=_last_change(meta, conditions.values(), containers),
+        containers=containers,
     )
+
+
+def _last_change(meta: Raw, conditions: Iterable[Raw], containers: Iterable[ContainerRecord]) -> datetime:
+    moments = [parse_time(condition.get("lastTransitionTime")) for condition in conditions]
+    moments += [container.finished_at for container in containers]
+    return max((moment for moment in moments if moment is not None), default=_created(meta))
 
 
 def _decode_container(status: Raw) -> ContainerRecord:

@@ -9,13 +9,14 @@ from typing import Any
 
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.observed import Observed, parse_time
-from mlperf_operator.outcome import POD_EXPECTED_AFTER, RUN_TIMEOUT_GRACE, start_deadline, waiting_since
+from mlperf_operator.outcome import run_deadline, start_deadline
 from mlperf_operator.resources import stage_plan
 from mlperf_operator.resources.configmaps import agent_config_map, gpu_config_map
 from mlperf_operator.resources.job import Images, job, recovery_job
 from mlperf_operator.resources.volumes import claims, outlives_pod
 from mlperf_operator.status import is_finished
 from mlperf_operator.suites import Suite
+from mlperf_operator.waiting import POD_EXPECTED_AFTER, waiting_since
 
 RECHECK = timedelta(seconds=30)
 """How often a Job without a pod is asked again why."""
@@ -25,6 +26,9 @@ RETRY_START = timedelta(seconds=10)
 
 RETRY_READ = timedelta(seconds=10)
 """How often the results of a Job that has ended are looked for."""
+
+RETRY_DELETE = timedelta(seconds=10)
+"""How often a run whose time to live is over is deleted again, until it is gone."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,16 @@ class SetSuspend:
 
 
 @dataclass(frozen=True)
+class DeleteJob:
+    """Delete the run's Job: Kueue would resume a queued one that was only suspended."""
+
+
+@dataclass(frozen=True)
 class DeleteRun:
     """Delete the MLPerfRun: its time to live is over."""
 
 
-Action = Create | SetSuspend | DeleteRun
+Action = Create | SetSuspend | DeleteJob | DeleteRun
 
 
 def desired_objects(run: MLPerfRun, inputs: Inputs) -> list[dict[str, Any]]:
@@ -94,9 +103,9 @@ def keep_going(run: MLPerfRun, observed: Observed) -> list[Action]:
 def recover(run: MLPerfRun, observed: Observed, suite: Suite, images: Images) -> list[Action]:
     """Return what reads the results of a complete Job again from the volume, once its pod can no longer report."""
     pod = observed.pod
-    if observed.recovery_job is not None or not outlives_pod(run):
+    if observed.report is not None or observed.recovery_job is not None or not outlives_pod(run):
         return []
-    if pod is not None and pod.phase not in ("Succeeded", "Failed"):
+    if pod is not None and not pod.ended:
         return []
     node = (pod.node if pod is not None else None) or run.status.node
     return [Create(recovery_job(run, suite, images, node))]
@@ -108,9 +117,11 @@ def finish(run: MLPerfRun, observed: Observed, now: datetime) -> list[Action]:
     if expiry is not None and now >= expiry:
         return [DeleteRun()]
     job_record = observed.job
-    if job_record is not None and job_record.outcome is None and not job_record.suspend:
-        return [SetSuspend(suspend=True)]
-    return []
+    if job_record is None or job_record.outcome is not None or job_record.deleting:
+        return []
+    if run.spec.queue_name is not None:
+        return [DeleteJob()]
+    return [] if job_record.suspend else [SetSuspend(suspend=True)]
 
 
 def _expiry(run: MLPerfRun) -> datetime | None:
@@ -124,24 +135,24 @@ def next_look(run: MLPerfRun, observed: Observed, now: datetime) -> timedelta | 
     if not is_finished(run.status):
         moments = _deadlines(run, observed, now)
     elif (expiry := _expiry(run)) is not None:
-        moments = [expiry]
+        moments = [expiry if now < expiry else now + RETRY_DELETE]
     return max(min(moments) - now, timedelta(0)) if moments else None
 
 
 def _deadlines(run: MLPerfRun, observed: Observed, now: datetime) -> list[datetime]:
     moments: list[datetime] = []
-    waiting = waiting_since(observed)
+    waiting, pod = waiting_since(run, observed, now), observed.pod
     if waiting is not None:
         moments.append(waiting + timedelta(seconds=run.spec.start_timeout_seconds))
-        if observed.pod is None:
+        if pod is None or pod.ended:
             first = waiting + POD_EXPECTED_AFTER
             moments.append(first if now < first else now + RECHECK)
     job_record = observed.job
     if job_record is None:
-        moments.append(min(now + RETRY_START, max(now, start_deadline(run))))
+        deadline = start_deadline(run)
+        moments.append(min(now + RETRY_START, deadline) if now < deadline else now + RETRY_START)
     elif job_record.outcome is not None:
         moments.append(now + RETRY_READ)
-    elif job_record.start_time is not None:
-        limit = timedelta(seconds=run.spec.run_timeout_seconds)
-        moments.append(job_record.start_time + limit + RUN_TIMEOUT_GRACE + timedelta(seconds=1))
+    elif not (job_record.suspend or job_record.suspended) and (deadline := run_deadline(run, pod)) is not None:
+        moments.append(deadline)
     return moments

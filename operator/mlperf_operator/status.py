@@ -19,9 +19,10 @@ from mlperf_operator.api.v1alpha1 import (
     TestMode,
 )
 from mlperf_operator.conditions import Facts, conditions, status_of
-from mlperf_operator.observed import Observed, format_time
-from mlperf_operator.outcome import Outcome, outcome, stage_statuses
+from mlperf_operator.observed import Observed, PodRecord, format_time
+from mlperf_operator.outcome import Outcome, outcome
 from mlperf_operator.resources.volumes import artifacts
+from mlperf_operator.stages import interrupted, stage_statuses
 from mlperf_operator.suites import Suite
 
 __all__ = ["is_finished", "next_status", "refused_status"]
@@ -44,11 +45,11 @@ def refused_status(run: MLPerfRun, refusal: Refusal, now: datetime) -> MLPerfRun
     )
 
 
-def next_status(run: MLPerfRun, suite: Suite, observed: Observed, now: datetime) -> MLPerfRunStatus:
-    """Return the status of an accepted run that has not finished yet."""
+def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: datetime) -> MLPerfRunStatus:
+    """Return the status of an accepted run that has not finished yet; its suite may be gone once it has a Job."""
     moment = format_time(now)
     reached = outcome(run, observed, now)
-    stages = tuple(_stages(run, observed))
+    stages = tuple(_stages(run, observed, now))
     results = observed.report.results if observed.report is not None else None
     facts = Facts(run=run, suite=suite, outcome=reached, stages=stages, results=results)
     old, pod = run.status, observed.pod
@@ -73,17 +74,16 @@ def next_status(run: MLPerfRun, suite: Suite, observed: Observed, now: datetime)
     )
 
 
-def _stages(run: MLPerfRun, observed: Observed) -> list[StageStatus]:
+def _stages(run: MLPerfRun, observed: Observed, now: datetime) -> list[StageStatus]:
     # A pod that is gone (suspended, evicted) takes its stages along; what they said stays until the next pod speaks.
-    if observed.pod is None and run.status.stages:
-        return [_stopped(stage) for stage in run.status.stages]
+    before = run.status.stages
+    if any(stage.started_at for stage in before) and not _has_spoken(observed.pod):
+        return [interrupted(stage, now) for stage in before]
     return stage_statuses(observed.pod)
 
 
-def _stopped(stage: StageStatus) -> StageStatus:
-    if stage.state is not StageState.RUNNING:
-        return stage
-    return StageStatus(name=stage.name, state=StageState.PENDING)
+def _has_spoken(pod: PodRecord | None) -> bool:
+    return pod is not None and any(container.state != "Waiting" for container in pod.containers)
 
 
 def _attempts(old: MLPerfRunStatus, observed: Observed) -> int | None:
