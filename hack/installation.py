@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,8 +130,8 @@ def mend_release(cluster: Cluster) -> None:
             cluster.run("helm", "rollback", RELEASE, "--namespace", NAMESPACE)
 
 
-def install(cluster: Cluster, operator_image: str, harness_image: str, *values: str) -> None:
-    """Install or upgrade the chart and wait until the operator is ready.
+def install(cluster: Cluster, operator_image: str, harness_image: str, values: Mapping[str, Any] | None = None) -> None:
+    """Install or upgrade the chart, with further values if given, and wait until the operator is ready.
 
     Raises:
         RuntimeError: helm failed, or the operator did not become ready; the message says what its pods say.
@@ -141,7 +142,6 @@ def install(cluster: Cluster, operator_image: str, harness_image: str, *values: 
         f"image.tag={tag}",
         f"suiteImages.reference-cpu={harness_image}",
         f"podAnnotations.image-id={image_id(operator_image)}",
-        *values,
     ]
     cluster.ensure_namespace(NAMESPACE)
     mend_release(cluster)
@@ -152,12 +152,14 @@ def install(cluster: Cluster, operator_image: str, harness_image: str, *values: 
             "--install",
             RELEASE,
             str(REPOSITORY / "charts" / "mlperf-operator"),
-            *("--namespace", NAMESPACE, "--wait", "--timeout", "3m", "--take-ownership"),
+            *("--namespace", NAMESPACE, "--wait", "--timeout", "2m", "--take-ownership"),
             *(part for setting in settings for part in ("--set-string", setting)),
+            *("--values", "-"),
+            stdin=json.dumps(values or {}),
         )
     except RuntimeError as error:
         pods = cluster.kubectl("get", "pods", "-n", NAMESPACE, "-o", "wide")
-        logs = cluster.kubectl("logs", "-n", NAMESPACE, f"deployment/{RELEASE}", "--tail=20", "--ignore-errors")
+        logs = cluster.kubectl("logs", "-n", NAMESPACE, f"deployment/{RELEASE}", "--all-pods", "--tail=5")
         raise RuntimeError(f"{error}\n{pods}\n{logs}") from error
 
 

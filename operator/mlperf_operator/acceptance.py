@@ -139,13 +139,19 @@ def _lies_under(path: str, prefix: str) -> bool:
 
 def _image_allowed(run: MLPerfRun, limits: Limits) -> Refusal | None:
     image, own = run.spec.image, limits.suites[run.spec.suite].image
-    if image is None or image == own or any(image.startswith(prefix) for prefix in limits.images):
+    if image is None or image == own or any(_begins_with(image, prefix) for prefix in limits.images):
         return None
     return Refusal(
         "ImageNotAllowed",
         f"image {image} is not allowed; possible: {own}, or what starts with one of: {_choices(limits.images)} "
         "(chart value allowedImages)",
     )
+
+
+def _begins_with(image: str, prefix: str) -> bool:
+    # "registry.example" must not allow registry.example.evil.
+    rest = image.removeprefix(prefix)
+    return image.startswith(prefix) and (not rest or prefix[-1] in "/:@" or rest[0] in "/:@")
 
 
 def _driver_can_be_had(run: MLPerfRun, limits: Limits) -> Refusal | None:
@@ -159,6 +165,16 @@ def _driver_can_be_had(run: MLPerfRun, limits: Limits) -> Refusal | None:
         "DriverNotInCatalogue",
         f"driver {run.spec.driver.version} is not in the administrator's catalogue, which is empty; install the driver "
         "on the node and set driver.policy to Verify, or Ignore",
+    )
+
+
+def _gpu_count_fits(run: MLPerfRun, limits: Limits) -> Refusal | None:
+    own, count = limits.suites[run.spec.suite].systems[run.spec.system].gpu_count, run.spec.gpu.count
+    if count is None or not own or count == own:
+        return None
+    return Refusal(
+        "GPUCountMismatch",
+        f"gpu.count {count} does not fit system {run.spec.system}, which has {own}; leave it out or name another system",
     )
 
 
@@ -181,5 +197,6 @@ POLICIES: tuple[Policy, ...] = (
     _host_paths_allowed,
     _image_allowed,
     _driver_can_be_had,
+    _gpu_count_fits,
     _gpu_access_possible,
 )

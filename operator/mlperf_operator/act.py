@@ -6,21 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlperf_operator import naming
-from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.api.v1alpha1 import GROUP, KIND, MLPerfRun
 from mlperf_operator.cluster import CLAIMS, CONFIG_MAPS, JOBS, MLPERF_RUNS, ApiError, Cluster, Resource
 from mlperf_operator.observed import JobRecord
-from mlperf_operator.plan import Action, Create, DeleteRun, SetSuspend
+from mlperf_operator.plan import Action, Create, DeleteJob, DeleteRun, SetSuspend
 
 _RESOURCES: dict[str, Resource] = {"ConfigMap": CONFIG_MAPS, "Job": JOBS, "PersistentVolumeClaim": CLAIMS}
 
 
 class NameTakenError(Exception):
-    """An object of the wanted name belongs to somebody else."""
+    """An object of the wanted name belongs to somebody else, for good or until it is deleted."""
 
     def __init__(self, kind: str, name: str, *, deleting: bool) -> None:
-        super().__init__(f"{kind} {name} exists and belongs to something else")
-        self.kind = kind
-        self.name = name
+        how = "is still being deleted" if deleting else "exists and belongs to something else"
+        super().__init__(f"{kind} {name} {how}")
         self.deleting = deleting
 
 
@@ -43,6 +42,9 @@ async def act(
             case SetSuspend(suspend):
                 if job is not None:
                     await cluster.set_job_suspend(job.namespace, job.name, job.uid, suspend=suspend)
+            case DeleteJob():
+                if job is not None:
+                    await cluster.delete(JOBS, job.namespace, job.name, job.uid)
             case DeleteRun():
                 meta = run.metadata
                 await cluster.delete(MLPERF_RUNS, meta.namespace, meta.name, meta.uid)
@@ -60,8 +62,19 @@ async def _create(cluster: Cluster, run: MLPerfRun, body: Mapping[str, Any]) -> 
     if found is None:
         raise NameTakenError(kind, meta["name"], deleting=True)
     if not _is_ours(run, body, found):
-        raise NameTakenError(kind, meta["name"], deleting="deletionTimestamp" in found["metadata"])
+        raise NameTakenError(kind, meta["name"], deleting=_goes_away(run, found["metadata"]))
     return {**found, "kind": kind}
+
+
+def _goes_away(run: MLPerfRun, meta: Mapping[str, Any]) -> bool:
+    # The name is this run's now, so an owner of that name and another uid is gone, and the garbage collector follows.
+    earlier = any(
+        owner["apiVersion"].startswith(f"{GROUP}/")
+        and (owner["kind"], owner["name"]) == (KIND, run.metadata.name)
+        and owner["uid"] != run.metadata.uid
+        for owner in meta.get("ownerReferences") or ()
+    )
+    return earlier or "deletionTimestamp" in meta
 
 
 def _is_ours(run: MLPerfRun, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:

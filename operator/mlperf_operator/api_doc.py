@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ def render_api_doc(crd: Mapping[str, Any]) -> str:
         parts.append(f"\n## {name}\n\n{schema['properties'][name].get('description', '')}\n")
         parts.append(_table(schema["properties"][name], name))
     parts.append("\n## Rules\n\nThe API server refuses, at apply:\n\n")
-    parts += [f"- {text}\n" for text in _messages(schema)]
+    parts += [f"- {text}\n" for text in dict.fromkeys(_messages(schema))]
     return "".join(parts)
 
 
@@ -38,10 +39,17 @@ def _rows(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str,
     required = set(schema.get("required", ()))
     for name, field in schema.get("properties", {}).items():
         here = f"{path}.{name}"
-        default = f"`{field['default']}`" if "default" in field else "required" if name in required else ""
+        default = "required" if name in required else _default(field)
         yield here, _type(field), default, _cell(field.get("description", ""))
         inner = field.get("items", field)
         yield from _rows(inner, f"{here}[]" if "items" in field else here)
+
+
+def _default(field: Mapping[str, Any]) -> str:
+    value = field.get("default")
+    if value in (None, ""):
+        return ""
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def _type(field: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ app.command()(results)
 
 @app.command()
 def check() -> None:
-    """Say whether an installed operator works. Exit code 1 when not."""
+    """Say whether an installed operator works. Exit code 1 when not, 2 on wrong settings."""
     from mlperf_operator.cli_check import check as run_check  # noqa: PLC0415 - as below
 
     run_check()
@@ -29,8 +29,9 @@ def controller() -> None:
     from mlperf_operator.settings import Settings, SettingsError  # noqa: PLC0415
 
     try:
+        settings = Settings.from_environment()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(Settings()))
+            runner.run(serve(settings))
     except SettingsError as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from error

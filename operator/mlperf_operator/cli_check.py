@@ -8,12 +8,17 @@ import typer
 
 from mlperf_operator import naming
 from mlperf_operator.cluster import LEASES, MLPERF_RUNS, ApiError, Cluster
-from mlperf_operator.settings import Settings
+from mlperf_operator.settings import Settings, SettingsError
 
 
 def check() -> None:
-    """Say whether the API serves MLPerfRuns and an operator leads. Exit code 1 when not."""
-    problem = asyncio.run(_problem(Settings().namespace))
+    """Say whether the API serves MLPerfRuns and an operator leads. Exit code 1 when not, 2 on wrong settings."""
+    try:
+        namespace = Settings.from_environment().namespace
+    except SettingsError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from error
+    problem = asyncio.run(_problem(namespace))
     if problem:
         typer.echo(f"Error: {problem}", err=True)
         raise typer.Exit(1)
@@ -21,12 +26,14 @@ def check() -> None:
 
 
 async def _problem(namespace: str) -> str:
-    async with Cluster.from_environment() as cluster:
-        try:
+    try:
+        async with Cluster.from_environment() as cluster:
             await cluster.list_page(MLPERF_RUNS, {"limit": "1"})
             lease = await cluster.get(LEASES, namespace, naming.MANAGER)
-        except ApiError as error:
-            return str(error)
+    except ApiError as error:
+        if error.status == 404:
+            return f"the API does not serve MLPerfRuns; install the CRD ({error.message})"
+        return str(error)
     if lease is None or not lease.get("spec", {}).get("holderIdentity"):
         return f"no operator holds the Lease {naming.MANAGER} in namespace {namespace}; is its pod running?"
     return ""

@@ -15,6 +15,10 @@ from pydantic.alias_generators import to_camel
 from mlperf_operator.results import Result, find_results
 
 
+_MAX_WIDTH = 40
+"""Characters that a column of the table is filled up to; a longer text pushes only its own row."""
+
+
 class Output(StrEnum):
     """How results are printed."""
 
@@ -66,22 +70,25 @@ def to_item(result: Result) -> dict[str, Any]:
 
 
 def print_table(found: list[Result]) -> None:
-    """Print one row a result, and warnings and errors below."""
-    rows: list[tuple[str, ...]] = [("PATH", "BENCHMARK", "SCENARIO", "MODE", "VALID", "RESULT", "ACCURACY")]
+    """Print one row a result, and reasons, warnings and errors below.
+
+    The path comes last: it may be long, and what is to be compared should stand below each other.
+    """
+    rows: list[tuple[str, ...]] = [("BENCHMARK", "SCENARIO", "MODE", "VALID", "RESULT", "ACCURACY", "PATH")]
     for result in found:
         texts = (
-            result.path,
             result.variant or result.benchmark or "-",
             result.scenario or "-",
             result.mode or "-",
             "ERROR" if result.error else result.validity or "-",
             metric_text(result),
             accuracy_text(result),
+            result.path,
         )
         rows.append(tuple(printable(text) for text in texts))
-    widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
+    widths = [min(max(map(len, column)), _MAX_WIDTH) for column in zip(*rows, strict=True)]
     for row in rows:
-        typer.echo("   ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     for result in found:
         said = [
             *([result.reason] if result.reason else []),

@@ -75,11 +75,14 @@ BY_KIND: Mapping[str, Resource] = {r.kind: r for r in (MLPERF_RUNS, JOBS, PODS, 
 
 async def _configuration() -> client.Configuration:
     configuration = client.Configuration()
-    if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
-        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    else:
-        file = os.environ.get("KUBECONFIG") or None
-        await config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    try:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            file = os.environ.get("KUBECONFIG") or None
+            await config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except config.ConfigException as error:
+        raise ApiError(0, "NoConfiguration", f"no cluster to talk to: {error}") from error
     configuration.connection_pool_maxsize = MAX_CONNECTIONS
     return configuration
 

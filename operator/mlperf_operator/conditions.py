@@ -152,8 +152,12 @@ def _absent(facts: Facts, mode: TestMode, measured: Sequence[ResultStatus]) -> l
     if facts.suite is None or mode not in facts.run.spec.test_modes:
         return []
     named = {(result.benchmark, result.scenario) for result in measured}
-    pairs = [(pair.benchmark, pair.scenario.value) for pair in requested_pairs(facts.run, facts.suite)]
-    return [f"{pair[0]} {pair[1]}: not in the report" for pair in pairs if pair not in named]
+    pairs = [(benchmark, scenario.value) for benchmark, scenario in requested_pairs(facts.run, facts.suite)]
+    return [
+        f"{benchmark} {scenario}: not in the report"
+        for benchmark, scenario in pairs
+        if (benchmark, scenario) not in named
+    ]
 
 
 def _accuracy_met(facts: Facts) -> Verdict:

@@ -78,8 +78,8 @@ class Controller:
         record = new or old
         if record is None:
             return
-        if new is None:
-            self._reconciler.forget(record.uid)
+        if old is not None and (new is None or new.uid != old.uid):
+            self._reconciler.forget(old.uid)
         self._queue.add(f"{record.namespace}/{record.name}")
 
     def _child_changed(self, old: JobRecord | PodRecord | None, new: JobRecord | PodRecord | None) -> None:
@@ -108,7 +108,7 @@ class Controller:
             again = await self._reconciler.reconcile(key)
         except ApiError as error:
             log.warning("reconcile failed and is tried again: %s", error)
-            self._queue.add_rate_limited(key)
+            self._queue.add_rate_limited(key, error.retry_after or 0.0)
         except Exception:
             # One run's defect must not stop the others; it is tried again with backoff, and the log has it whole.
             log.exception("reconcile failed in a way that nobody foresaw and is tried again")

@@ -67,8 +67,13 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any], path: 
             result[key] = {name: structural(field, definitions, f"{path}.{name}") for name, field in value.items()}
         elif key == "items" or (key == "additionalProperties" and value is not False):
             result[key] = structural(value, definitions, f"{path}[]")
+        elif key == "patternProperties" and len(value) == 1:
+            # A map whose keys have a pattern, which only the model checks: keys have no schema of their own here.
+            [result["additionalProperties"]] = (structural(v, definitions, f"{path}[]") for v in value.values())
         elif key == "const":
             result["enum"] = [value]
+        elif key == "default" and isinstance(value, dict):
+            result[key] = {name: inner for name, inner in value.items() if inner is not None}
         elif _is_kept(key, value):
             result[key] = value
         elif key not in _DROPPED and not (key == "default" and value is None):

@@ -95,7 +95,22 @@ def _is_news(condition: Condition, stored: Condition | None) -> bool:
     return stored.status is not condition.status
 
 
-_PROGRESS_REASONS = frozenset({"Starting", "Running", "PodStarting", "PodNotCreated", "Suspended"})
+_PROGRESS_REASONS = frozenset(
+    {
+        "Collecting",
+        "Ending",
+        "PodNotCreated",
+        "PodStarting",
+        "PodTerminating",
+        "Queued",
+        "Resuming",
+        "Running",
+        "Starting",
+        "Suspended",
+        "WaitingForDeletion",
+    }
+)
+"""Why a run is not finished, where nobody needs to do anything."""
 
 
 def _waits_for_new_reason(condition: Condition, stored: Condition | None) -> bool:

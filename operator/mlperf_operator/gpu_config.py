@@ -6,8 +6,6 @@ later wins. They are checked against the fields that the harness has and written
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -19,52 +17,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from mlperf_operator.api.v1alpha1 import ConfigOverride, ConfigVersion, Scenario
+from mlperf_operator.config_values import Value, checked
+from mlperf_operator.suites import FieldType
 
-Value = bool | int | float | str | dict[str, int]
-
-_ACCURACY_TARGETS = {ConfigVersion.DEFAULT: "k_99", ConfigVersion.HIGH_ACCURACY: "k_99_9"}
-
-_REFERENCE_FIELDS: dict[str, type] = {
-    "offline_expected_qps": float,
-    "server_target_qps": float,
-    "server_target_latency_ns": int,
-    "single_stream_expected_latency_ns": int,
-    "min_duration": int,
-    "min_query_count": int,
-    "batch_size": int,
-    "threads": int,
-    "quantize_bits": int,
+_WORKLOADS = {
+    ConfigVersion.DEFAULT: ("Custom", "k_99"),
+    ConfigVersion.HIGH_ACCURACY: ("Custom", "k_99_9"),
+    ConfigVersion.TRITON: ("Triton", "k_99"),
+    ConfigVersion.HIGH_ACCURACY_TRITON: ("Triton", "k_99_9"),
 }
-
-_NVIDIA_FIELDS: dict[str, type] = {
-    "active_sms": int,
-    "end_on_device": bool,
-    "gpu_batch_size": dict,
-    "gpu_copy_streams": int,
-    "gpu_inference_streams": int,
-    "graphs_max_seqlen": int,
-    "instance_group_count": int,
-    "min_duration": int,
-    "min_query_count": int,
-    "offline_expected_qps": float,
-    "precision": str,
-    "server_num_issue_query_threads": int,
-    "server_target_qps": float,
-    "single_stream_expected_latency_ns": int,
-    "slice_overlap_patch_kernel_cg_impl": bool,
-    "soft_drop": float,
-    "start_from_device": bool,
-    "use_graphs": bool,
-    "use_small_tile_gemm_plugin": bool,
-    "workspace_size": int,
-}
-
-FIELDS: Mapping[str, Mapping[str, type]] = {"reference-cpu": _REFERENCE_FIELDS, "nvidia-v4.1": _NVIDIA_FIELDS}
-"""Fields by suite, with the type of their value. An administrator's suite has NVIDIA's."""
+"""HarnessType and AccuracyTarget by config version (v4.1 code/main.py, --config_ver)."""
 
 
 class ConfigError(Exception):
     """Configuration values cannot be used; the message names every problem and what is possible."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases: a small text with nested ones stands for gigabytes, and anybody may write a ConfigMap."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed; write it out", problem_mark=mark)
+        return super().compose_node(parent, index)
 
 
 class _Data(BaseModel):
@@ -102,12 +78,20 @@ def parse_system_config(text: str, name: str) -> SystemConfig:
         ConfigError: it is no YAML or not of the schema.
     """
     try:
-        return SystemConfig.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: no YAML: {error}") from error
+        return SystemConfig.model_validate(yaml.load(text, _Loader))  # noqa: S506 - a SafeLoader
     except ValidationError as error:
         problems = [f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}" for e in error.errors()]
         raise ConfigError(f"{name}: {'; '.join(problems)}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # PyYAML lets some of Python's own errors through: a date with a 13th month, an endless number.
+        raise ConfigError(f"{name}: no YAML: {_yaml_problem(error)}") from error
+
+
+def _yaml_problem(error: Exception) -> str:
+    """Return what is wrong, without the text around it: who may start a run may not be allowed to read it."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} in line {error.problem_mark.line + 1}"
+    return type(error).__name__
 
 
 @cache
@@ -137,7 +121,7 @@ def _over(base: ConfigEntry | None, entry: ConfigEntry) -> ConfigEntry:
 
 
 def render_overrides(
-    suite: str,
+    fields: Mapping[str, FieldType],
     config: SystemConfig,
     pairs: Iterable[tuple[str, Scenario]],
     version: ConfigVersion,
@@ -147,6 +131,13 @@ def render_overrides(
 
     Every requested pair gets a custom.py: with that variable set the harness reads nothing else, so a pair without one
     has no configuration at all.
+
+    Args:
+        fields: The suite's config fields.
+        config: The system's values.
+        pairs: The benchmarks and scenarios that the run asks for.
+        version: The config version.
+        overrides: Single values that win.
 
     Raises:
         ConfigError: a pair has no values, or a value does not fit its field; all problems at once.
@@ -161,13 +152,20 @@ def render_overrides(
         if entry is None:
             problems.append(_no_entry(config, benchmark, scenario, version))
             continue
-        own = {o.field: o.value for o in overrides if (o.benchmark, o.scenario) == (benchmark, scenario)}
-        values, wrong = _checked(suite, {**entry.values, **own})
+        own = {o.field: _override(fields, o) for o in overrides if (o.benchmark, o.scenario) == (benchmark, scenario)}
+        values, wrong = checked(fields, {**entry.values, **own})
         problems += [f"{benchmark} {scenario.value}: {problem}" for problem in wrong]
         files[f"custom_configs/{benchmark}/{scenario.value}/custom.py"] = _custom_py(config.system, entry, values)
     if problems:
         raise ConfigError("; ".join(problems))
     return files
+
+
+def _override(fields: Mapping[str, FieldType], override: ConfigOverride) -> object:
+    # An override has no maps; of gpu_batch_size, say, only the number for its own benchmark can be meant.
+    if fields.get(override.field) == "Map":
+        return {override.benchmark: override.value}
+    return override.value
 
 
 def _no_entry(config: SystemConfig, benchmark: str, scenario: Scenario, version: ConfigVersion) -> str:
@@ -176,73 +174,17 @@ def _no_entry(config: SystemConfig, benchmark: str, scenario: Scenario, version:
     return f"{config.system} has no values for {wanted}; there are: {', '.join(possible)}"
 
 
-def _checked(suite: str, values: Mapping[str, Any]) -> tuple[dict[str, Value], list[str]]:
-    fields = FIELDS.get(suite, _NVIDIA_FIELDS)
-    good: dict[str, Value] = {}
-    problems = []
-    for name, value in values.items():
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            problems.append(f"there is no field {name}{hint} Possible: {', '.join(sorted(fields))}")
-            continue
-        try:
-            good[name] = _coerced(value, fields[name])
-        except ValueError:
-            problems.append(f"{name} must be {_TYPE_NAMES[fields[name]]}, not {value!r}")
-    return good, problems
-
-
-_TYPE_NAMES = {
-    int: "an integer",
-    float: "a number",
-    bool: "true or false",
-    str: "a word of letters, digits and _",
-    dict: "a map of benchmark to integer",
-}
-
-
-def _coerced(value: object, kind: type) -> Value:
-    """Return the value as the field's type; a string, as overrides have it, is read as one."""
-    if kind is bool:
-        return _boolean(value)
-    if kind is dict and isinstance(value, dict):
-        return {str(key): int(_number(number, int)) for key, number in value.items()}
-    if kind is str and isinstance(value, str) and value.replace("_", "").isalnum():
-        return value
-    return _number(value, kind)
-
-
-def _boolean(value: object) -> bool:
-    if value in (True, "true"):
-        return True
-    if value in (False, "false"):
-        return False
-    raise ValueError(value)
-
-
-def _number(value: object, kind: type) -> int | float:
-    if kind not in (int, float) or isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(value)
-    number = float(value)
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(value)
-    if number.is_integer():
-        return int(number)
-    if kind is int:
-        raise ValueError(value)
-    return number
-
-
 def _custom_py(system: str, entry: ConfigEntry, values: Mapping[str, Value]) -> str:
-    high = entry.config_version is ConfigVersion.HIGH_ACCURACY
+    harness_type, accuracy_target = _WORKLOADS[entry.config_version]
+    default = entry.config_version is ConfigVersion.DEFAULT
     return _template("custom.py.j2").render(
         system=system,
         benchmark=entry.benchmark,
         scenario=entry.scenario.value,
         config_version=entry.config_version.value,
-        accuracy_target=_ACCURACY_TARGETS[entry.config_version],
-        class_name=f"{system}_HighAccuracy" if high else system,
+        harness_type=harness_type,
+        accuracy_target=accuracy_target,
+        class_name=system if default else f"{system}_{entry.config_version.value}",
         values=values,
     )
 

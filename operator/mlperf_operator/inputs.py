@@ -71,7 +71,7 @@ class InputsReader:
             )
         overrides = run.spec.gpu_config.overrides if run.spec.gpu_config else []
         pairs = requested_pairs(run, suite)
-        return gpu_config.render_overrides(suite.name, config, pairs, run.spec.config_version, overrides)
+        return gpu_config.render_overrides(suite.config_fields, config, pairs, run.spec.config_version, overrides)
 
     async def _user_configs(self, run: MLPerfRun) -> list[gpu_config.SystemConfig]:
         reference = run.spec.gpu_config.config_map_ref if run.spec.gpu_config else None
@@ -85,4 +85,10 @@ class InputsReader:
             gpu_config.parse_system_config(text, f"{reference.name}/{key}")
             for key, text in sorted((found.get("data") or {}).items())
         ]
-        return [config for config in parsed if config.system == run.spec.system]
+        own = [config for config in parsed if config.system == run.spec.system]
+        if not own:
+            there = ", ".join(sorted({config.system for config in parsed})) or "no file at all"
+            raise gpu_config.ConfigError(
+                f"ConfigMap {reference.name} has no values for {run.spec.system}; it has: {there}"
+            )
+        return own

@@ -10,14 +10,17 @@ from typing import Protocol, TypeVar
 from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.cluster import JOBS, ApiError, Cluster
-from mlperf_operator.observed import JobRecord, Observed, PodRecord, Report, RunRecord, decode_job
-from mlperf_operator.outcome import POD_EXPECTED_AFTER
+from mlperf_operator.observed import JobRecord, Observed, PodRecord, Report, RunRecord, decode_job, parse_time
 from mlperf_operator.report import ReportError, announced, parse_log
 from mlperf_operator.resources.containers import COLLECT, RUN
 from mlperf_operator.resources.volumes import outlives_pod
+from mlperf_operator.waiting import POD_EXPECTED_AFTER, waiting_since
 
 READ_DEADLINE = timedelta(minutes=15)
-"""How long the results of a complete Job are looked for, from its end."""
+"""How long the results of a complete Job are looked for, from its end or from the start of the second try."""
+
+LOG_DEADLINE = timedelta(minutes=1)
+"""How long the log of a failed Job's pod is asked for, while the API server or the kubelet does not answer."""
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -48,10 +51,16 @@ class Observer:
     def recorded(self, run: MLPerfRun) -> Observed:
         """Return what the informers know of the run."""
         jobs = {job.component: job for job in self._views.jobs.by_index(run.metadata.uid)}
+        job = jobs.get(RUN)
         pods = sorted(self._views.pods.by_index(run.metadata.uid), key=lambda pod: (pod.created_at, pod.name))
+        own = [pod for pod in pods if pod.job == naming.job_name(run)]
+        if run.status.pod_name not in (None, *(pod.name for pod in own)):
+            # The latest pod is gone; an older one that ended before it is not the latest again.
+            failed = job is not None and job.outcome is not None
+            own = [pod for pod in own if not pod.ended or (failed and not pod.disrupted)]
         return Observed(
-            job=jobs.get(RUN),
-            pods=tuple(pod for pod in pods if pod.job == naming.job_name(run)),
+            job=job,
+            pods=tuple(own),
             recovery_job=jobs.get(COLLECT),
             recovery_pods=tuple(pod for pod in pods if pod.job == naming.recovery_job_name(run)),
         )
@@ -69,9 +78,10 @@ class Observer:
         if job is None:
             return observed
         if job.outcome is not None:
-            return await self._with_report(run, observed, now)
-        if not observed.pods and not job.suspend and now >= (job.start_time or job.created_at) + POD_EXPECTED_AFTER:
-            return replace(observed, job_warnings=await self._warnings(job))
+            return await self._with_report(run, job, observed, now)
+        waiting, pod = waiting_since(run, observed, now), observed.pod
+        if waiting is not None and (pod is None or pod.ended) and now >= waiting + POD_EXPECTED_AFTER:
+            return replace(observed, job_warnings=await self._warnings(job, waiting))
         return observed
 
     async def _unseen_job(self, run: MLPerfRun) -> JobRecord | None:
@@ -82,21 +92,26 @@ class Observer:
         job = decode_job(body) if body is not None else None
         return job if job is not None and job.run_uid == run.metadata.uid else None
 
-    async def _warnings(self, job: JobRecord) -> tuple[str, ...]:
+    async def _warnings(self, job: JobRecord, since: datetime) -> tuple[str, ...]:
         events = await self._cluster.events_about(job.namespace, job.uid)
-        ordered = sorted(events, key=lambda event: str(event.get("lastTimestamp") or ""))
-        return tuple(str(event.get("message", "")) for event in ordered)
+        told = [(parse_time(event.get("lastTimestamp")) or since, str(event.get("message", ""))) for event in events]
+        return tuple(message for moment, message in sorted(told) if moment >= since)
 
-    async def _with_report(self, run: MLPerfRun, observed: Observed, now: datetime) -> Observed:
-        why = "no pod is left that could report"
+    async def _with_report(self, run: MLPerfRun, job: JobRecord, observed: Observed, now: datetime) -> Observed:
+        why, hope = "no pod is left that could report", False
         for pods in (observed.recovery_pods, observed.pods):
             if not pods:
                 continue
             try:
                 return replace(observed, report=await self._read(pods[-1], run.metadata.uid))
-            except (ReportError, ApiError) as error:
-                why = str(error)
-        return replace(observed, report_error=final_cause(run, observed, why, now))
+            except ReportError as error:
+                why, hope = str(error), hope or not pods[-1].ended
+            except ApiError as error:
+                if job.outcome == "Failed" and _may_pass(error) and now < _ended(job) + LOG_DEADLINE:
+                    # A failed run ends with this pass; the queue comes back for what was measured before.
+                    raise
+                why, hope = str(error), True
+        return replace(observed, report_error=final_cause(run, observed, why, now, hope=hope))
 
     async def _read(self, pod: PodRecord, uid: str) -> Report:
         sha256 = announced(pod.container(COLLECT), uid)
@@ -104,13 +119,33 @@ class Observer:
         return parse_log(log, uid, sha256)
 
 
-def final_cause(run: MLPerfRun, observed: Observed, why: str, now: datetime) -> str:
-    """Return why the results will never be read, or nothing while there is hope."""
-    job, recovery = observed.job, observed.recovery_job
+def final_cause(run: MLPerfRun, observed: Observed, why: str, now: datetime, *, hope: bool) -> str:
+    """Return why the results will never be read, or nothing while there is hope: a pod may report, a log be read."""
+    job, recovery, lasting = observed.job, observed.recovery_job, outlives_pod(run)
     if recovery is not None and recovery.outcome == "Failed":
         return f"the results could not be read from the volume: {recovery.message or recovery.reason}; last: {why}"
-    if job is not None and job.ended_at is not None and now > job.ended_at + READ_DEADLINE:
-        return f"the results could not be read within {READ_DEADLINE.seconds // 60} minutes: {why}"
-    if not outlives_pod(run) and not observed.pods:
+    if not lasting and not hope:
         return f"{why}, and the results were on an emptyDir; use a claim for spec.results"
+    if lasting and recovery is None:
+        # However late it is: the operator may have been away, and the second try has still to come.
+        return ""
+    since = [_ended(job)] if job is not None else []
+    since += [recovery.created_at] if recovery is not None else []
+    if now > max(since, default=now) + READ_DEADLINE:
+        return f"the results could not be read within {READ_DEADLINE.seconds // 60} minutes: {why}"
     return ""
+
+
+def given_up(observed: Observed, why: str, now: datetime) -> str:
+    """Return why the results will never be read when no second try can be made, or nothing for as long as it may."""
+    if observed.job is None or now <= _ended(observed.job) + READ_DEADLINE:
+        return observed.report_error
+    return observed.report_error or f"the results could not be read again: {why}"
+
+
+def _ended(job: JobRecord) -> datetime:
+    return job.ended_at or job.created_at
+
+
+def _may_pass(error: ApiError) -> bool:
+    return error.status in (0, 429) or error.status >= 500

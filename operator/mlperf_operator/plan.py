@@ -147,12 +147,12 @@ def _deadlines(run: MLPerfRun, observed: Observed, now: datetime) -> list[dateti
         if pod is None or pod.ended:
             first = waiting + POD_EXPECTED_AFTER
             moments.append(first if now < first else now + RECHECK)
-    job_record = observed.job
+    job_record, overrun = observed.job, run_deadline(run, pod)
     if job_record is None:
-        deadline = start_deadline(run)
-        moments.append(min(now + RETRY_START, deadline) if now < deadline else now + RETRY_START)
+        given_up = start_deadline(run)
+        moments.append(min(now + RETRY_START, given_up) if now < given_up else now + RETRY_START)
     elif job_record.outcome is not None:
         moments.append(now + RETRY_READ)
-    elif not (job_record.suspend or job_record.suspended) and (deadline := run_deadline(run, pod)) is not None:
-        moments.append(deadline)
+    elif overrun is not None and not (job_record.suspend or job_record.suspended):
+        moments.append(overrun)
     return moments

@@ -54,11 +54,12 @@ class WorkQueue(Generic[K]):
         heapq.heappush(self._heap, (due, next(self._order), key))
         self._arm()
 
-    def add_rate_limited(self, key: K) -> None:
-        """Add a key after a delay that doubles with each failure since `forget`."""
+    def add_rate_limited(self, key: K, at_least: float = 0.0) -> None:
+        """Add a key after a delay that doubles with each failure since `forget`, and not before the server wants it."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        self.add_after(key, min(MAX_DELAY_SECONDS, BASE_DELAY_SECONDS * 2 ** min(failures, 20)) * self._jitter())
+        delay = min(MAX_DELAY_SECONDS, BASE_DELAY_SECONDS * 2 ** min(failures, 20)) * self._jitter()
+        self.add_after(key, max(delay, at_least))
 
     def forget(self, key: K) -> None:
         """Start the key's backoff from the beginning."""

@@ -8,29 +8,33 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
 from mlperf_operator import plan
 from mlperf_operator.acceptance import Limits, Refusal, refusal
 from mlperf_operator.act import NameTakenError, act
-from mlperf_operator.api.v1alpha1 import MLPerfRun, MLPerfRunSpec, MLPerfRunStatus, ObjectMeta, to_wire
+from mlperf_operator.api.v1alpha1 import MLPerfRun, MLPerfRunStatus, to_wire
 from mlperf_operator.cluster import ApiError, Cluster
 from mlperf_operator.events import event, notes
 from mlperf_operator.gpu_config import ConfigError
 from mlperf_operator.inputs import InputsReader, NotReadyError
-from mlperf_operator.observe import Observer, Views
-from mlperf_operator.observed import Blocked, Observed, RunRecord, decode_job
+from mlperf_operator.logs import RunLogger, bind
+from mlperf_operator.observe import Observer, Views, given_up
+from mlperf_operator.observed import Blocked, Observed, decode_job
 from mlperf_operator.outcome import Phase, outcome
 from mlperf_operator.status import is_finished, next_status, refused_status
 from mlperf_operator.suites import Suite
+from mlperf_operator.typed import UnreadableError, typed
 
 logger = logging.getLogger(__name__)
 
 COALESCE = timedelta(seconds=5)
 """Changes of stages alone are written at most this often."""
 
-CONFLICT_RETRY = timedelta(seconds=2)
+WAITING_FOR_DELETION = "WaitingForDeletion"
+DELETION_RETRY = timedelta(seconds=2)
 AT_ONCE = timedelta(0)
+
+REFUSALS = frozenset({400, 403, 404, 422})
+"""Answers to a creation that somebody can change: quota, admission policies, a namespace that is not there yet."""
 
 
 def utc_now() -> datetime:
@@ -80,18 +84,20 @@ class Reconciler:
         if record is None:
             return None
         try:
-            run = self._with_written_status(MLPerfRun.model_validate(record.body))
-        except ValidationError as error:
-            await self._refuse_unreadable(record, error)
-            return None
+            run = self._with_written_status(typed(record))
+        except UnreadableError as error:
+            return await self._unreadable(self._with_written_status(error.run), str(error))
         if run.metadata.deletion_timestamp is not None:
             return None
         if is_finished(run.status):
             return await self._finish(run)
-        refused = refusal(run, self._limits)
+        now = self._now()
+        observed = await self._observer.observe(run, now)
+        # What the administrator allows is asked once: a run that has its Job goes on whatever the settings say now.
+        refused = refusal(run, self._limits) if _is_new(run, observed) else None
         if refused is not None:
             return await self._refuse(run, refused)
-        return await self._advance(run, self._limits.suites[run.spec.suite])
+        return await self._advance(run, observed, now)
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a run that is gone."""
@@ -104,32 +110,33 @@ class Reconciler:
             return run
         return run.model_copy(update={"status": written.status})
 
-    async def _advance(self, run: MLPerfRun, suite: Suite) -> timedelta | None:
-        now = self._now()
-        observed = await self._observer.observe(run, now)
+    async def _advance(self, run: MLPerfRun, observed: Observed, now: datetime) -> timedelta | None:
+        suite = self._suite(run)
         try:
             observed = await self._act(run, suite, observed, now)
-        except ConfigError as error:
-            return await self._refuse(run, Refusal("InvalidGpuConfig", str(error)))
-        except NameTakenError as error:
-            if error.deleting:
-                return CONFLICT_RETRY
-            return await self._refuse(run, Refusal("NameConflict", f"{error}; delete it or give the run another name"))
+        except (ConfigError, NameTakenError) as error:
+            reason = "InvalidGpuConfig" if isinstance(error, ConfigError) else "NameConflict"
+            return await self._refuse(run, Refusal(reason, str(error)))
         status = next_status(run, suite, observed, now)
         pause = await self._write(run, status, now)
         if is_finished(status):
             return AT_ONCE
-        pauses = [p for p in (pause, plan.next_look(run, observed, now)) if p is not None]
-        return min(pauses, default=None)
+        waits = observed.blocked is not None and observed.blocked.reason == WAITING_FOR_DELETION
+        pauses = [pause, plan.next_look(run, observed, now), DELETION_RETRY if waits else None]
+        return min((p for p in pauses if p is not None), default=None)
 
-    async def _act(self, run: MLPerfRun, suite: Suite, observed: Observed, now: datetime) -> Observed:
-        phase = outcome(run, observed, now).phase
-        if phase is Phase.NOT_STARTED:
+    def _suite(self, run: MLPerfRun) -> Suite | None:
+        """Return the run's suite, or None where the administrator took it, or its benchmarks, away."""
+        suite = self._limits.suites.get(run.spec.suite)
+        known = suite is not None and all(request.name in suite.benchmarks for request in run.spec.benchmarks)
+        return suite if known else None
+
+    async def _act(self, run: MLPerfRun, suite: Suite | None, observed: Observed, now: datetime) -> Observed:
+        if suite is not None and outcome(run, observed, now).phase is Phase.NOT_STARTED:
             return await self._start(run, suite, observed)
-        actions = plan.keep_going(run, observed)
-        if phase is Phase.COLLECTING:
-            actions += plan.recover(run, observed, suite, self._inputs.images(run, suite))
-        await act(self._cluster, run, observed.job, actions)
+        await act(self._cluster, run, observed.job, plan.keep_going(run, observed))
+        if observed.job is not None and observed.job.outcome == "Complete":
+            return await self._recover(run, suite, observed, now)
         return observed
 
     async def _start(self, run: MLPerfRun, suite: Suite, observed: Observed) -> Observed:
@@ -138,13 +145,32 @@ class Reconciler:
             body = await act(self._cluster, run, None, plan.start(run, inputs))
         except NotReadyError as error:
             return replace(observed, blocked=error.blocked)
-        except ApiError as error:
-            if error.status != 403:
+        except NameTakenError as error:
+            if not error.deleting:
                 raise
-            reason = "QuotaExceeded" if "exceeded quota" in error.message else "CreationForbidden"
+            return replace(observed, blocked=Blocked(WAITING_FOR_DELETION, str(error)))
+        except ApiError as error:
+            if error.status not in REFUSALS:
+                raise
+            reason = "QuotaExceeded" if "exceeded quota" in error.message else "CreationRefused"
             return replace(observed, blocked=Blocked(reason, error.message))
         job = decode_job(body) if body is not None else None
         return replace(observed, job=job, config_digest=plan.config_digest(run, inputs))
+
+    async def _recover(self, run: MLPerfRun, suite: Suite | None, observed: Observed, now: datetime) -> Observed:
+        """Make the Job that reads lost results again. That it cannot be made ends the run only after a while."""
+        try:
+            if suite is not None:
+                await act(self._cluster, run, None, plan.recover(run, observed, suite, self._inputs.images(run, suite)))
+                return observed
+            cause = f"suite {run.spec.suite} is not known any more"
+        except NameTakenError as error:
+            cause = str(error)
+        except ApiError as error:
+            if error.status not in REFUSALS:
+                raise
+            cause = error.message
+        return replace(observed, report_error=given_up(observed, cause, now))
 
     async def _finish(self, run: MLPerfRun) -> timedelta | None:
         now, observed = self._now(), self._observer.recorded(run)
@@ -156,15 +182,16 @@ class Reconciler:
         await self._write(run, refused_status(run, refused, now), now)
         return AT_ONCE if run.spec.ttl_seconds_after_finished is not None else None
 
-    async def _refuse_unreadable(self, record: RunRecord, error: ValidationError) -> None:
-        run = MLPerfRun.model_construct(
-            metadata=ObjectMeta.model_validate(record.body["metadata"]),
-            spec=MLPerfRunSpec.model_construct(system="", benchmarks=[]),
-            status=MLPerfRunStatus.model_validate(record.body.get("status") or {}),
-        )
-        run = self._with_written_status(run)
-        if not is_finished(run.status):
-            await self._refuse(run, Refusal("InvalidSpec", problems(error)))
+    async def _unreadable(self, run: MLPerfRun, problem: str) -> timedelta | None:
+        if run.metadata.deletion_timestamp is not None:
+            return None
+        if is_finished(run.status):
+            return await self._finish(run)
+        if _is_new(run, self._observer.recorded(run)):
+            return await self._refuse(run, Refusal("InvalidSpec", problem))
+        # Written by a newer operator, which will be back; until then its Job goes on.
+        _log(run).warning("the run cannot be read by this version and is left alone: %s", problem)
+        return None
 
     async def _write(self, run: MLPerfRun, status: MLPerfRunStatus, now: datetime) -> timedelta | None:
         """Write the status if it differs; return how long to wait when the change can wait."""
@@ -182,11 +209,12 @@ class Reconciler:
 
     async def _tell(self, run: MLPerfRun, status: MLPerfRunStatus, now: datetime) -> None:
         for note in notes(run.status, status):
+            _log(run).info("%s: %s", note.reason, note.message)
             try:
                 await self._cluster.emit_event(event(run, note, now, status.attempts))
             except ApiError as error:
                 # Events are a convenience; the status, which is the truth, is already written.
-                logger.warning("event %s was not written: %s", note.reason, error)
+                _log(run).warning("event %s was not written: %s", note.reason, error)
 
 
 def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,7 +223,10 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "conditions": [(c["type"], c["status"], c["reason"]) for c in status.get("conditions", ())]}
 
 
-def problems(error: ValidationError) -> str:
-    """Return what is wrong with a spec, one sentence a field."""
-    parts = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors(include_url=False)]
-    return "; ".join(parts)
+def _is_new(run: MLPerfRun, observed: Observed) -> bool:
+    return observed.job is None and run.status.job_name is None
+
+
+def _log(run: MLPerfRun) -> RunLogger:
+    meta = run.metadata
+    return bind(logger, run=meta.name, namespace=meta.namespace, uid=meta.uid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from math import isfinite
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,10 +44,10 @@ def parse_log(log: str, uid: str, sha256: str) -> Report:
     if last is None:
         raise ReportError("collect's log holds no report")
     closing = _object(lines[last])
-    count = int(closing.get("count", -1))
-    if count < 0 or count > last:
-        raise ReportError(f"collect's log is cut: {last} of {count} results are there")
-    chosen = lines[last - count : last]
+    count, reported = closing.get("count"), _last_of_each_step(lines[:last])
+    if not isinstance(count, int) or not 0 <= count <= len(reported):
+        raise ReportError(f"collect's log is cut: {len(reported)} of {count} results are there")
+    chosen = reported[len(reported) - count :]
     found = hashlib.sha256("".join(chosen).encode()).hexdigest()
     if found != sha256 or closing.get("sha256") != sha256:
         raise ReportError("collect's log does not match the digest that it announced")
@@ -54,14 +55,35 @@ def parse_log(log: str, uid: str, sha256: str) -> Report:
     if any(entry.get("uid") != uid for entry in (*entries, closing)):
         raise ReportError("collect's log belongs to another run")
     try:
-        return Report(results=tuple(ResultStatus.model_validate(entry.get("result")) for entry in entries))
+        results = tuple(ResultStatus.model_validate(entry.get("result")) for entry in entries)
     except ValidationError as error:
         raise ReportError(f"collect's log holds a result that is none: {error}") from error
+    if not all(isfinite(number) for result in results for number in _numbers(result)):
+        raise ReportError("collect's log holds a result that is no number")
+    return Report(results=results)
+
+
+def _last_of_each_step(lines: list[str]) -> list[str]:
+    # A pair that was measured again has a second line, and anything may stand between the lines of a container's log.
+    found: dict[str, str] = {}
+    for line in lines:
+        entry = _object(line)
+        if entry.get("kind") == "result":
+            step = str(entry.get("step"))
+            found.pop(step, None)
+            found[step] = line
+    return list(found.values())
+
+
+def _numbers(result: ResultStatus) -> list[float]:
+    # JSON as the API server speaks it has neither NaN nor infinity.
+    items = [number for item in result.accuracy for number in (item.value, item.threshold) if number is not None]
+    return [*items, *([result.metric.value] if result.metric is not None else [])]
 
 
 def _object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as EnvironmentValueError
 
 from mlperf_operator.suites import BUILT_IN, Suite
 
@@ -24,7 +25,9 @@ class Settings(BaseSettings):
     namespace: str = Field(default="mlperf-system", description="The operator's own namespace, which holds its Lease.")
     identity: str = Field(default="", description="Holder name in the Lease; the pod's name.")
     image: str = Field(default="mlperf-operator:latest", description="The operator's image, which `collect` runs in.")
-    image_pull_policy: str = Field(default="IfNotPresent", description="Pull policy of the run's containers.")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        default="IfNotPresent", description="Pull policy of the run's containers."
+    )
     suite_images: dict[str, str] = Field(
         default_factory=dict, description="JSON object: default image by suite, instead of the suite's own."
     )
@@ -37,7 +40,9 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default=16, ge=1, le=256, description="Runs reconciled at the same time.")
     health_port: int = Field(default=8081, ge=1, le=65535, description="Port of /healthz and /readyz.")
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR."
+    )
     resync_seconds: float = Field(default=600, gt=0, description="Every run is looked at again this often, jittered.")
     lease_duration_seconds: int = Field(default=15, ge=3, description="Time after which a silent leader has lost.")
     lease_renew_deadline_seconds: float = Field(default=10, gt=0, description="A leader that cannot renew gives up.")
@@ -49,6 +54,27 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @model_validator(mode="after")
+    def _lease_times_in_order(self) -> Settings:
+        if not self.lease_retry_seconds < self.lease_renew_deadline_seconds < self.lease_duration_seconds:
+            msg = "lease_retry_seconds < lease_renew_deadline_seconds < lease_duration_seconds must hold"
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: one of them is wrong.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError(_problems(error)) from error
+        except EnvironmentValueError as error:
+            raise SettingsError(f"{error}: {error.__cause__}") from error
 
     def suites(self) -> dict[str, Suite]:
         """Return the suites by name, the administrator's beside the built-in ones, with their images replaced.
@@ -70,9 +96,26 @@ class Settings(BaseSettings):
         }
 
 
+def _problems(error: ValidationError) -> str:
+    prefix = Settings.model_config["env_prefix"]
+    lines = [(f"{prefix}{p['loc'][0]}".upper() if p["loc"] else "settings", p["msg"]) for p in error.errors()]
+    return "; ".join(f"{name}: {text}" for name, text in lines)
+
+
 def _read_suites(path: Path) -> list[Suite]:
     try:
         documents = yaml.safe_load(path.read_text()) or []
-        return [Suite.model_validate(document) for document in documents]
-    except (OSError, yaml.YAMLError, ValidationError, TypeError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: {error}") from error
+    if not isinstance(documents, list):
+        raise SettingsError(f"{path}: must be a list of suites")
+    return [_suite(path, document) for document in documents]
+
+
+def _suite(path: Path, document: object) -> Suite:
+    try:
+        return Suite.model_validate(document)
+    except ValidationError as error:
+        name = document.get("name", "a suite") if isinstance(document, dict) else "a suite"
+        wrong = [f"{'.'.join(str(part) for part in p['loc']) or 'it'}: {p['msg']}" for p in error.errors()]
+        raise SettingsError(f"{path}: {name}: {'; '.join(wrong)}") from error

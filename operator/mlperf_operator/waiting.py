@@ -75,9 +75,8 @@ def why_waiting(observed: Observed) -> tuple[str, str]:
 def terminating(pod: PodRecord) -> tuple[str, str]:
     """Return what is to be said of a pod that is being deleted while its Job goes on."""
     how = "is evicted" if pod.disrupted else "is being deleted"
-    return "PodTerminating", (
-        f"pod {pod.name} {how}; the Job goes on when it has ended. If its node is gone for good, delete the pod with --force"
-    )
+    advice = "if its node is gone for good, delete the pod with --force"
+    return "PodTerminating", f"pod {pod.name} {how}; the Job goes on when it has ended; {advice}"
 
 
 def _why_no_pod(warnings: tuple[str, ...], ended: PodRecord | None) -> tuple[str, str]:

@@ -21,6 +21,9 @@ SHORT_NAME = "mlr"
 MAX_NAME_LENGTH = 52
 """Longest metadata.name: the Job has it too, and pods and claims add a suffix to it within 63 characters."""
 
+MAX_TTL_SECONDS = 10 * 365 * 86400
+"""Longest ttlSecondsAfterFinished, in seconds: ten years. Beyond the calendar's end there is no date to wait for."""
+
 
 class Benchmark(StrEnum):
     """Benchmarks of the built-in suites; an administrator's suite may name others."""
@@ -134,12 +137,17 @@ SystemName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_
 BenchmarkName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][-a-z0-9_.]*$", max_length=40)]
 FieldName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)]
 ImageReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.:/@]*$", max_length=512)]
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|[kKMGTPE]i?)?$", max_length=32)]
+Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|[MGTPE]|[KMGTPE]i)?$", max_length=32)]
 DecimalString = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]+)?$", max_length=32)]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[-A-Za-z0-9_./]*$", max_length=255)]
 ShortText = Annotated[str, StringConstraints(max_length=255)]
-LabelKey = Annotated[str, StringConstraints(max_length=317)]
-LabelValue = Annotated[str, StringConstraints(max_length=63)]
+LabelKey = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", max_length=317
+    ),
+]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 
 
 class _Model(BaseModel):
@@ -333,7 +341,7 @@ class MLPerfRunSpec(_Model):
         description="Default measures the 99 % accuracy variant (bert-99), HighAccuracy the 99.9 % one (bert-99.9).",
     )
     test_modes: list[TestMode] = Field(
-        default_factory=lambda: [TestMode.PERFORMANCE, TestMode.ACCURACY],
+        default=[TestMode.PERFORMANCE, TestMode.ACCURACY],
         min_length=1,
         max_length=2,
         description="Performance, accuracy, or both with the same engine.",
@@ -344,10 +352,10 @@ class MLPerfRunSpec(_Model):
         description="The harness's short run (--test_run): good for trying things, too short for a submission.",
     )
     gpu_config: GpuConfigSpec | None = Field(default=None, description="Changes to the system's configuration values.")
-    driver: DriverSpec = Field(default_factory=DriverSpec, description="What the run asks of the node's driver.")
-    gpu: GpuSpec = Field(default_factory=GpuSpec, description="The run's GPUs. Ignored by suites that use none.")
+    driver: DriverSpec = Field(default=DriverSpec(), description="What the run asks of the node's driver.")
+    gpu: GpuSpec = Field(default=GpuSpec(), description="The run's GPUs. Ignored by suites that use none.")
     environment: EnvironmentSpec = Field(
-        default_factory=EnvironmentSpec, description="How the harness's dependencies come in."
+        default=EnvironmentSpec(), description="How the harness's dependencies come in."
     )
     image: ImageReference | None = Field(default=None, description="Container image. Default: the suite's.")
     image_pull_secrets: list[LocalReference] = Field(
@@ -395,7 +403,10 @@ class MLPerfRunSpec(_Model):
         "that fails and a wrong configuration never are.",
     )
     ttl_seconds_after_finished: int | None = Field(
-        default=None, ge=0, description="Delete the MLPerfRun this long after it finished. Default: keep it."
+        default=None,
+        ge=0,
+        le=MAX_TTL_SECONDS,
+        description="Delete the MLPerfRun this long after it finished. Default: keep it.",
     )
     expectations: list[Expectation] = Field(
         default_factory=list,

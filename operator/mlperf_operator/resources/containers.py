@@ -78,7 +78,7 @@ def _security_context(suite: Suite) -> dict[str, Any]:
     return {**context, "capabilities": {"drop": ["ALL"]}}
 
 
-def collect_container(run: MLPerfRun, suite: Suite, operator_image: str, pull_policy: str) -> dict[str, Any]:
+def collect_container(run: MLPerfRun, operator_image: str, pull_policy: str) -> dict[str, Any]:
     """Build the native sidecar that parses results as they appear and reports them."""
     return {
         "name": COLLECT,
@@ -88,7 +88,11 @@ def collect_container(run: MLPerfRun, suite: Suite, operator_image: str, pull_po
         "command": ["python3", "-m", "mlperf_operator.agent.collect"],
         "env": [{"name": "MLPERF_PLAN", "value": f"{AGENT_PATH}/{PLAN_KEY}"}],
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
-        "securityContext": {**_security_context(suite), "readOnlyRootFilesystem": True},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
         "terminationMessagePolicy": "File",
         "volumeMounts": collect_mounts(run),
     }

@@ -51,7 +51,7 @@ def job(
         metadata["labels"][QUEUE_LABEL] = spec.queue_name
     harness = [*PREPARE_STAGES, RUN]
     containers = {name: harness_container(run, suite, images.harness, images.pull_policy, name) for name in harness}
-    collect = collect_container(run, suite, images.operator, images.pull_policy)
+    collect = collect_container(run, images.operator, images.pull_policy)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -115,7 +115,7 @@ def _runtime_class(run: MLPerfRun, suite: Suite) -> dict[str, str]:
 
 def recovery_job(run: MLPerfRun, suite: Suite, images: Images, node: str | None) -> dict[str, Any]:
     """Build the Job that runs `collect --once` on the run's results volume, on the node that may hold it."""
-    container = collect_container(run, suite, images.operator, images.pull_policy)
+    container = collect_container(run, images.operator, images.pull_policy)
     del container["restartPolicy"]
     container["command"] = [*container["command"], "--once"]
     pod = _pod_spec(run, suite, collect_volumes(run))

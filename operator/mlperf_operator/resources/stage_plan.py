@@ -42,10 +42,13 @@ def build_plan(run: MLPerfRun, suite: Suite, image: str) -> dict[str, Any]:
         "code": {"timeoutSeconds": timeout, "steps": [_code_step(suite, image)]},
         "preflight": {"timeoutSeconds": timeout, "steps": [_preflight_step(run, suite)]},
     }
+    # What a stage may read of what runs share: its lock is held, so that no other run writes there meanwhile.
+    reads: list[str] = []
     for stage in suite.stages:
         steps = [step for make in stage.steps for step in _make_steps(run, suite, make, image)]
-        stages[stage.name] = {"timeoutSeconds": timeout, "steps": steps}
-    stages["run"] = {"timeoutSeconds": run.spec.run_timeout_seconds, "steps": _run_steps(run, suite)}
+        stages[stage.name] = {"timeoutSeconds": timeout, "reads": list(reads), "steps": steps}
+        reads += [step["id"] for step in steps if step["scope"] == "Shared" and not step["publishTree"]]
+    stages["run"] = {"timeoutSeconds": run.spec.run_timeout_seconds, "reads": reads, "steps": _run_steps(run, suite)}
     return {
         "version": 1,
         "run": {"namespace": run.metadata.namespace, "name": run.metadata.name, "uid": run.metadata.uid},
@@ -102,7 +105,7 @@ def _make_step(run: MLPerfRun, suite: Suite, make: MakeStep, image: str, benchma
     argv = ["make", make.target]
     if benchmark is not None:
         argv.append(f"BENCHMARKS={benchmark}")
-    argv += suite.systems[run.spec.system].make_arguments
+    argv += [*suite.make_arguments, *suite.systems[run.spec.system].make_arguments]
     conditions = make.postconditions.get("*", ()) + make.postconditions.get(benchmark or "", ())
     wanted = [condition.model_dump(by_alias=True, exclude_none=True) for condition in conditions]
     return {
@@ -121,7 +124,7 @@ def _make_step(run: MLPerfRun, suite: Suite, make: MakeStep, image: str, benchma
 def _run_steps(run: MLPerfRun, suite: Suite) -> list[dict[str, Any]]:
     steps = []
     for benchmark, scenario in requested_pairs(run, suite):
-        engines = _engines_step(run, benchmark, scenario)
+        engines = _engines_step(run, suite, benchmark, scenario)
         steps.append(engines)
         steps += [_harness_step(run, suite, (benchmark, scenario), mode, engines["id"]) for mode in run.spec.test_modes]
     return steps
@@ -140,8 +143,8 @@ def _run_args(run: MLPerfRun, benchmark: str, scenario: Scenario, *more: str) ->
     return "RUN_ARGS=" + " ".join(arguments)
 
 
-def _engines_step(run: MLPerfRun, benchmark: str, scenario: Scenario) -> dict[str, Any]:
-    argv = ["make", "generate_engines", _run_args(run, benchmark, scenario)]
+def _engines_step(run: MLPerfRun, suite: Suite, benchmark: str, scenario: Scenario) -> dict[str, Any]:
+    argv = ["make", "generate_engines", *suite.make_arguments, _run_args(run, benchmark, scenario)]
     return {
         "id": f"generate_engines-{benchmark}-{scenario.value}",
         "action": "exec",
@@ -157,7 +160,8 @@ def _engines_step(run: MLPerfRun, benchmark: str, scenario: Scenario) -> dict[st
 def _harness_step(run: MLPerfRun, suite: Suite, pair: Pair, mode: TestMode, engines: str) -> dict[str, Any]:
     benchmark, scenario = pair
     log_dir = f"{PATHS['results']}/logs/{benchmark}/{scenario.value}/{mode.value}"
-    argv = ["make", "run_harness", _run_args(run, benchmark, scenario, f"--test_mode={mode.value}")]
+    run_args = _run_args(run, benchmark, scenario, f"--test_mode={mode.value}")
+    argv = ["make", "run_harness", *suite.make_arguments, run_args]
     return {
         "id": f"run_harness-{benchmark}-{scenario.value}-{mode.value}",
         "action": "exec",

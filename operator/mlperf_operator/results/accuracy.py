@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from mlperf_operator.results.detail import finite
 from mlperf_operator.results.model import Accuracy, same
+from mlperf_operator.results.targets import Bounds, bounds_of
 
 _NUMBER = r"'?(-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)"
 
@@ -42,23 +43,18 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("DLRM_ACC", re.compile(r"metric/lifetime_accuracy/rating:\s*" + _NUMBER)),
     ("DLRM_AUC", re.compile(r"metric/lifetime_gauc/rating:\s*" + _NUMBER)),
 )
-_PLAIN = re.compile(r"^\s*(?:\{\"accuracy|accuracy)[\": ]*=?\s*" + _NUMBER, re.MULTILINE)
+_PLAIN = re.compile(r"^[ \t]*(?:\{\"accuracy|accuracy)[\": ]*=?\s*" + _NUMBER, re.MULTILINE)
 _GEN_LEN = _quoted("gen_len")
 _ROUGE_LSUM = _quoted("rougeLsum")
 
 _BRATS = re.compile(r"whole tumor")
 
-_TARGETS: dict[tuple[str, str], float] = {("bert", "F1"): 90.874, ("3d-unet", "DICE"): 0.86170}
-"""Accuracy of the reference models (submission checker, accuracy-target), of which a result must reach a share."""
 
-_BRATS_DICE = 0.853
-"""3d-unet up to v1.1, on BraTS 2019 (submission checker, v0.7 to v1.1)."""
+def parse_accuracy(text: str, variant: str | None, *, compliance: bool = False) -> tuple[Accuracy, ...]:
+    """Return the accuracy metrics in the text, held against MLCommons' threshold where it is known.
 
-_SHARES = {"99": 0.99, "99.9": 0.999}
-
-
-def parse_accuracy(text: str, variant: str | None) -> tuple[Accuracy, ...]:
-    """Return the accuracy metrics in the text, held against MLCommons' threshold where it is known."""
+    A compliance test answers a part of the data set, which is compared with another run and has no threshold.
+    """
     values = {name: number for name, pattern in _PATTERNS if (number := _last(pattern, text)) is not None}
     if "F1" in values:
         # The score of bert is F1; the exact match that its script prints beside it has no target.
@@ -68,36 +64,58 @@ def parse_accuracy(text: str, variant: str | None) -> tuple[Accuracy, ...]:
     if "ROUGE1" in values and "TOKENS_PER_SAMPLE" not in values:
         values |= {"GEN_LEN": length} if (length := _last(_GEN_LEN, text)) is not None else {}
         # Only llama3.1-8b has a target for it (submission checker, v5.1).
-        if (variant or "").startswith("llama3.1-8b") and (score := _last(_ROUGE_LSUM, text)) is not None:
+        if (variant or "").startswith(("llama3.1-8b", "llama3_1-8b")) and (
+            score := _last(_ROUGE_LSUM, text)
+        ) is not None:
             values["ROUGELSUM"] = score
+    if (variant or "").startswith("qwen3-vl") and "F1" in values:
+        # Its script names it f1; the submission checker (v6.0) does not mix it up with that of bert.
+        values["F1_HIERARCHICAL"] = values.pop("F1")
     brats = _BRATS.search(text) is not None
-    return tuple(judged(name, value, threshold_of(variant, name, brats=brats)) for name, value in values.items())
+    bounds = {name: Bounds() if compliance else bounds_of(variant, name, brats=brats) for name in values}
+    return tuple(judged(name, value, bounds[name]) for name, value in values.items())
 
 
 def merged_accuracy(
-    text: str | None, said: Sequence[Accuracy], variant: str | None
+    text: str | None, said: Sequence[Accuracy], variant: str | None, *, compliance: bool = False
 ) -> tuple[tuple[Accuracy, ...], list[str]]:
     """Return the accuracy by accuracy.txt and metadata.json, and where they differ, one sentence each."""
-    notes = []
-    parsed = parse_accuracy(text, variant) if text is not None else ()
-    if text is not None and not parsed:
-        notes.append("accuracy.txt holds no accuracy that is known here")
+    parsed = parse_accuracy(text, variant, compliance=compliance) if text is not None else ()
+    notes = [] if text is None or parsed or _is_only_hash(text) else [_UNKNOWN]
     if not said:
-        return parsed, notes
+        return parsed, notes if compliance else [*notes, *_too_high(parsed, variant)]
     by_name = {item.name.lower(): item for item in parsed}
     items = []
     for item in said:
-        threshold = item.threshold if item.threshold is not None else threshold_of(variant, item.name)
+        bounds = bounds_of(variant, item.name) if item.threshold is None else Bounds(lowest=item.threshold)
         logged = by_name.get(item.name.lower())
         if logged is not None and not same(logged.value, item.value):
             notes.append(
                 f"metadata.json says {item.name} {item.value:g}, accuracy.txt {logged.value:g}, which is taken"
             )
-            items.append(judged(item.name, logged.value, threshold))
+            items.append(judged(item.name, logged.value, bounds))
             continue
-        reached = judged(item.name, item.value, threshold).passed
-        items.append(Accuracy(item.name, item.value, threshold, reached if item.passed is None else item.passed))
+        passed = bounds.allow(item.value) if item.passed is None else item.passed
+        items.append(Accuracy(item.name, item.value, bounds.lowest, passed))
     return tuple(items), notes
+
+
+_UNKNOWN = "accuracy.txt holds no accuracy that is known here"
+
+
+def _is_only_hash(text: str) -> bool:
+    """Whether there is nothing but LoadGen's hash line, as beside the accuracy logs of compliance runs."""
+    words = text.split()
+    return bool(words) and all(word.startswith("hash=") for word in words)
+
+
+def _too_high(items: Sequence[Accuracy], variant: str | None) -> list[str]:
+    limits = [(item, bounds_of(variant, item.name).highest) for item in items]
+    return [
+        f"{item.name} {item.value:.9g} is above MLCommons' upper limit {limit:.9g}"
+        for item, limit in limits
+        if limit is not None and item.value > limit
+    ]
 
 
 def _last(pattern: re.Pattern[str], text: str) -> float | None:
@@ -106,15 +124,6 @@ def _last(pattern: re.Pattern[str], text: str) -> float | None:
     return finite(float(found[0][1])) if found else None
 
 
-def judged(name: str, value: float, threshold: float | None) -> Accuracy:
+def judged(name: str, value: float, bounds: Bounds) -> Accuracy:
     """Return the metric with its verdict."""
-    return Accuracy(name, value, threshold, None if threshold is None else value >= threshold)
-
-
-def threshold_of(variant: str | None, metric: str, *, brats: bool = False) -> float | None:
-    """Return MLCommons' threshold of a variant such as bert-99.9, None when it is not known here."""
-    benchmark, _, share = (variant or "").rpartition("-")
-    target = _BRATS_DICE if brats and metric == "DICE" else _TARGETS.get((benchmark, metric))
-    if target is None or share not in _SHARES:
-        return None
-    return round(target * _SHARES[share], 8)
+    return Accuracy(name, value, bounds.lowest, bounds.allow(value))

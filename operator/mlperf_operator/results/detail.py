@@ -13,7 +13,7 @@ _PREFIX = ":::MLLOG"
 _KEY = re.compile(r'"key":\s*"([^"]+)"')
 _WANTED = re.compile(
     r"result_|early_stopping_|effective_(scenario|test_mode|min_duration_ms|samples_per_query)|requested_(scenario|test_mode)"
-    r"|loadgen_version"
+    r"|loadgen_version|num_errors$"
 )
 _LOOSE_VALUE = re.compile(r'"value":\s*(.*?),\s*"time_ms"', re.DOTALL)
 _ERROR = re.compile(r'"is_error":\s*true')
@@ -32,7 +32,7 @@ class DetailLog:
     Attributes:
         values: By key; of a repeated key the first value, as MLCommons' submission checker takes it.
         errors: Values of the first lines that LoadGen marked as errors.
-        error_count: Number of those lines.
+        error_count: Number of those lines; 0 where LoadGen itself counted none, as the official log parser does it.
         unreadable: Lines that could not be read at all.
         is_old_format: Whether this is plain text, as LoadGen wrote it before 2021; nothing of it is read.
     """
@@ -92,6 +92,8 @@ def parse_detail(lines: Iterable[str]) -> DetailLog:
             errors += [str(value)] if len(errors) < _MAX_ERRORS else []
         if _WANTED.match(key):
             values.setdefault(key, value)
+    if finite(values.get("num_errors")) == 0:
+        errors, error_count = [], 0
     return DetailLog(values, tuple(errors), error_count, unreadable, entries.is_old_format)
 
 

@@ -25,7 +25,7 @@ _BELOW_SCENARIO = re.compile(
 )
 """Folders that stand between a scenario's folder and its logs."""
 
-_SHARE = re.compile(r"-99(\.9)?$")
+_SHARE = re.compile(r"-(95|99(\.9)?)$")
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,14 @@ class Place:
         variant: Official name of the benchmark, such as bert-99.9.
         accuracy_run: Whether the logs lie in the accuracy folder of a submission.
         ranging: Whether the logs are of a power measurement's trial run.
+        compliance: Whether the logs are of a compliance test, TEST01 and its like.
     """
 
     scenario: str | None
     variant: str | None
     accuracy_run: bool
     ranging: bool
+    compliance: bool
 
 
 def place_of(parts: Sequence[str], logged: str | None) -> Place:
@@ -58,12 +60,17 @@ def place_of(parts: Sequence[str], logged: str | None) -> Place:
     inner = [name.lower() for name in names[len(names) - below :]]
     innermost = len(names) - below - 1
     candidates = range(innermost, 0, -1)
-    found = [i for i in candidates if _is_logged(names[i], logged) or (i == innermost and scenario_of(names[i]))]
+    found = next(
+        (i for i in candidates if _is_logged(names[i], logged) or (i == innermost and scenario_of(names[i]))), 0
+    )
+    # Some submissions have the scenario's folder twice: bert-99.9/Server/Server/accuracy.
+    above = next((name for name in reversed(names[:found]) if scenario_of(name) is None), "")
     return Place(
-        scenario=scenario_of(names[found[0]]) if found else None,
-        variant=(names[found[0] - 1].strip("/") or None) if found else None,
+        scenario=scenario_of(names[found]) if found else None,
+        variant=above.strip("/") or None,
         accuracy_run="accuracy" in inner or "accuracyonly" in inner,
         ranging="ranging" in inner,
+        compliance=any(name.startswith("test0") for name in inner),
     )
 
 

@@ -73,7 +73,9 @@ def merge(files: Files) -> Result:
     is_performance = mode != "AccuracyOnly"
     validity = logged.validity or (extra.validity if extra else None)
     metric = _metric(logged, place.scenario) or (extra.metric if extra else None)
-    accuracy, accuracy_notes = _accuracy(files, logged, variant, is_performance=is_performance)
+    accuracy, accuracy_notes = _accuracy(
+        files, logged, variant, is_performance=is_performance, compliance=place.compliance
+    )
     notes = [
         *([files.metadata_error] if files.metadata_error else []),
         *log_notes(files.summary, files.detail, place, logged.scenario),
@@ -104,13 +106,15 @@ _OTHER_ACCURACY = "the accuracy is of another run than the log, which is of a pe
 
 
 def _accuracy(
-    files: Files, logged: Logged, variant: str | None, *, is_performance: bool
+    files: Files, logged: Logged, variant: str | None, *, is_performance: bool, compliance: bool
 ) -> tuple[tuple[Accuracy, ...], list[str]]:
-    found, notes = merged_accuracy(files.accuracy, files.metadata.accuracy if files.metadata else (), variant)
-    if found and logged.mode == "PerformanceOnly" and not logged.is_submission_run:
+    said = files.metadata.accuracy if files.metadata else ()
+    found, notes = merged_accuracy(files.accuracy, said, variant, compliance=compliance)
+    # TEST01 measures performance and logs some of the answers in one run.
+    if found and logged.mode == "PerformanceOnly" and not logged.is_submission_run and not compliance:
         notes = [_OTHER_ACCURACY, *notes]
     if not found and is_performance and files.pair_accuracy is not None:
-        found = parse_accuracy(files.pair_accuracy, variant)
+        found = parse_accuracy(files.pair_accuracy, variant, compliance=compliance)
     return found, notes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from mlperf_operator.results.detail import finite
@@ -47,8 +48,9 @@ def parse_metadata(text: str) -> Metadata:
     Raises:
         ResultError: it is no JSON object, or not one of NVIDIA's harness.
     """
+    repeated: list[str] = []
     try:
-        body = json.loads(text)
+        body = json.loads(text, object_pairs_hook=partial(_object, repeated=repeated))
     except (ValueError, RecursionError) as error:
         raise ResultError(f"metadata.json is no JSON: {error}") from error
     if not isinstance(body, dict) or not any(key in body for key in _KNOWN):
@@ -67,8 +69,19 @@ def parse_metadata(text: str) -> Metadata:
         early_stopping_met=_flag(body.get("early_stopping_met")),
         min_duration_ms=finite(body.get("effective_min_duration_ms")),
         shortfalls=_shortfalls(body),
-        notes=(*contradictions, *_unmet_but_valid(body, validity)),
+        notes=(*repeated, *contradictions, *_unmet_but_valid(body, validity)),
     )
+
+
+def _object(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
+    """Return a JSON object; of a repeated key the last value, as JSON's readers take it, but INVALID stays."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            repeated.append(f"metadata.json has {key} more than once, with different values")
+        if key != "result_validity" or found.get(key) != "INVALID":
+            found[key] = value
+    return found
 
 
 def _text(value: object) -> str | None:

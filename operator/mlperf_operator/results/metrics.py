@@ -21,7 +21,7 @@ _LATENCY_BEFORE = {"SingleStream": "result_90.00_percentile_latency_ns", "MultiS
 
 _UNITS = (("samples_per_query", "samples/query"), ("latency", "ns"), ("tokens", "tokens/s"), ("samples", "samples/s"))
 _HEADLINES = re.compile(
-    r"(completed tokens per second|tokens per second|(scheduled |completed )?samples per second|samples per query"
+    r"((completed )?tokens per second( \(inferred\))?|(scheduled |completed )?samples per second|samples per query"
     r"|9[09](\.\d+)?(th|st|nd|rd)? percentile latency \(ns\))$",
     re.IGNORECASE,
 )
@@ -41,33 +41,50 @@ def unit_of(name: str) -> str:
     return next((unit for word, unit in _UNITS if word in plain), "")
 
 
+_TOKENS = {
+    "Offline": ("result_tokens_per_second", "result_inferred_tokens_per_second"),
+    "Server": ("result_completed_tokens_per_second", "result_inferred_completed_tokens_per_second"),
+}
+"""Of language models, from v4.1 on; inferred ones of gptj (submission checker, RESULT_FIELD_BENCHMARK_OVERWRITE)."""
+
+
 def key_of(scenario: str | None, version: Version, detail: DetailLog) -> str | None:
     """Return the detail log's key of the official primary metric, None for a scenario that is not known.
 
     LoadGen has no scenario Interactive: it is Server with other latency limits.
     """
-    tokens = version >= COMPLETED_SINCE
-    if scenario == "Offline":
-        has_tokens = tokens and detail.number("result_tokens_per_second") is not None
-        return "result_tokens_per_second" if has_tokens else "result_samples_per_second"
-    if scenario in ("Server", "Interactive"):
-        if tokens and detail.number("result_completed_tokens_per_second") is not None:
-            return "result_completed_tokens_per_second"
-        return "result_completed_samples_per_sec" if tokens else "result_scheduled_samples_per_sec"
+    scenario = "Server" if scenario == "Interactive" else scenario
+    if scenario in _TOKENS:
+        counts_tokens = version >= COMPLETED_SINCE
+        tokens = [key for key in _TOKENS[scenario] if counts_tokens and detail.number(key) is not None]
+        completed = "result_completed_samples_per_sec" if counts_tokens else "result_scheduled_samples_per_sec"
+        return next(iter(tokens), "result_samples_per_second" if scenario == "Offline" else completed)
+    if scenario == "SingleStream" and "early_stopping_ttft_result" in detail.values:
+        # The estimate is of the first token there; llama3.1-8b-edge is judged by the whole answer (v5.1, as above).
+        return _LATENCY_BEFORE[scenario]
     names = _LATENCY if version >= EARLY_STOPPING_SINCE else _LATENCY_BEFORE
     return names.get(scenario or "")
 
 
-def _guessed(scenario: str | None, detail: DetailLog) -> Version | None:
-    """Return a version that the keys themselves prove, for a log whose head is missing."""
-    if scenario == "Offline":
+def _version(scenario: str | None, detail: DetailLog, summary: Summary) -> Version | None:
+    """Return the version whose rules the log follows.
+
+    LoadGen called itself 4.0 until July 2024, but has counted as v4.1 does since June (mlcommons/inference 1c3f8e7d);
+    its headline shows which. Of a log whose head is missing the keys themselves must prove it.
+    """
+    said = version_of(detail.text("loadgen_version"))
+    if said == (4, 0) and any(re.match("completed|tokens", label, re.IGNORECASE) for label in summary.headline or {}):
         return COMPLETED_SINCE
-    return EARLY_STOPPING_SINCE if _LATENCY.get(scenario or "") in detail.values else None
+    if said is None and scenario == "Offline":
+        return COMPLETED_SINCE
+    if said is None and _LATENCY.get(scenario or "") in detail.values:
+        return EARLY_STOPPING_SINCE
+    return said
 
 
 def metric_from_detail(scenario: str | None, detail: DetailLog, summary: Summary) -> Metric | None:
     """Return the official primary metric of a detail log, None when the log does not reach that far."""
-    version = version_of(detail.text("loadgen_version")) or _guessed(scenario, detail)
+    version = _version(scenario, detail, summary)
     if version is None:
         return None
     key = key_of(scenario, version, detail)
@@ -88,7 +105,8 @@ def metric_from_detail(scenario: str | None, detail: DetailLog, summary: Summary
 
 def metric_from_summary(scenario: str | None, summary: Summary) -> Metric | None:
     """Return the primary metric of a summary alone, under the name of its headline."""
-    if summary.early_stopping_met is not None and scenario in _LATENCY:
+    of_first_token = any("first token" in label for label in summary.headline or {})
+    if summary.early_stopping_met is not None and scenario in _LATENCY and not of_first_token:
         return Metric(_LATENCY[scenario], summary.early_stopping_estimate, "ns")
     known = {label: value for label, value in (summary.headline or {}).items() if _HEADLINES.match(label)}
     tokens = [label for label in known if "tokens" in label.lower()]

@@ -30,15 +30,31 @@ def find_results(root: Path) -> Iterator[Result]:
     A folder that cannot be read is a result with its error. Links to folders are not followed. A power
     measurement's `ranging` run beside run_1 is passed over: it belongs to that result and may be INVALID.
     """
-    denied: list[OSError] = []
-    for folder, names, files in os.walk(root, onerror=denied.append):
-        names.sort()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            names, files = _listed(folder)
+        except OSError as error:
+            yield Result(path=_shown(folder, root), error=f"cannot be read: {error.strerror}")
+            continue
         if "ranging" in names and any(name.startswith("run_") for name in names):
             names.remove("ranging")
+        waiting += [folder / name for name in sorted(names, reverse=True)]
         if _FILES.intersection(files):
-            yield read_result(Path(folder), root)
-    for error in denied:
-        yield Result(path=_shown(Path(error.filename), root), error=f"cannot be read: {error.strerror}")
+            yield read_result(folder, root)
+
+
+def _listed(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of a folder's folders and of everything else in it, links among these.
+
+    os.walk would do, but up to Python 3.11 it calls itself for each level and fails in a very deep tree.
+    """
+    names, files = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            (names if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
+    return names, files
 
 
 def read_result(folder: Path, root: Path | None = None) -> Result:

@@ -47,14 +47,14 @@ def parse_summary(text: str) -> Summary:
     lines = [line[:_MAX_LINE].rstrip() for line in text.splitlines()]
     header = _header(lines)
     fields = {m["label"].strip(): m["value"].strip() for m in (_FIELD.match(line) for line in header) if m}
-    verdict = fields.get("Result is", "").upper()
+    verdicts = {line.partition(":")[2].strip().upper() for line in header if line.strip().startswith("Result is")}
     estimate = _ESTIMATE.search("\n".join(header))
     constraints = {m["name"].lower(): m["met"].lower() == "yes" for line in header if (m := _CONSTRAINT.match(line))}
     duration = next((line for line in lines if line.startswith("min_duration (ms)")), "")
     return Summary(
         scenario=fields.get("Scenario"),
         mode=fields.get("Mode"),
-        validity="VALID" if verdict == "VALID" else "INVALID" if verdict == "INVALID" else None,
+        validity="INVALID" if "INVALID" in verdicts else "VALID" if "VALID" in verdicts else None,
         headline=_headline(header),
         early_stopping_met=constraints.get("early stopping"),
         early_stopping_estimate=float(estimate[1]) if estimate else None,

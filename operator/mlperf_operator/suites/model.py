@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from mlperf_operator.api.v1alpha1 import ConfigVersion, Scenario
+from mlperf_operator.api.v1alpha1 import BenchmarkName, ConfigVersion, FieldName, Scenario, SuiteName
+
+FieldType = Literal["Integer", "Number", "Boolean", "Word", "Map"]
+"""Type of a config field's value. Word: letters, digits and _. Map: benchmark to integer."""
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)]
+"""A name that the rendered override files hold as Python."""
 
 StageName = Literal["prebuild", "download-data", "download-model", "preprocess-data", "build"]
 STAGE_ORDER: tuple[StageName, ...] = ("prebuild", "download-data", "download-model", "preprocess-data", "build")
@@ -85,14 +91,17 @@ class CodeSource(_Data):
 class Suite(_Data):
     """A version of a benchmark harness with NVIDIA's make contract."""
 
-    name: str = Field(description="Name used in spec.suite.")
+    name: SuiteName = Field(description="Name used in spec.suite.")
     image: str = Field(description="Default container image.")
     code: CodeSource = Field(description="Code tree.")
-    systems: dict[str, SystemSpec] = Field(description="Systems it knows, by name.")
-    benchmarks: dict[str, SuiteBenchmark] = Field(description="Benchmarks it has.")
+    systems: dict[Identifier, SystemSpec] = Field(description="Systems it knows, by name.")
+    benchmarks: dict[BenchmarkName, SuiteBenchmark] = Field(description="Benchmarks it has.")
     config_versions: tuple[ConfigVersion, ...] = Field(description="Config versions it can run.")
     refused_config_versions: dict[ConfigVersion, str] = Field(
         default_factory=dict, description="Config versions it cannot run, with the reason."
+    )
+    config_fields: dict[FieldName, FieldType] = Field(
+        description="Fields that the harness's config classes have, beyond benchmark, scenario and system."
     )
     uses_gpu: bool = Field(description="Whether preflight and run request GPUs and a driver is needed.")
     requires_scratch: bool = Field(description="Whether spec.scratch must name a lasting volume.")
@@ -105,6 +114,9 @@ class Suite(_Data):
     tools: tuple[str, ...] = Field(description="Programs that preflight looks for.")
     scratch_min_free_bytes: int = Field(default=0, ge=0, description="Free space that preflight asks for, in bytes.")
     environment: dict[str, str] = Field(default_factory=dict, description="Environment of every make call.")
+    make_arguments: tuple[str, ...] = Field(
+        default=(), description="Arguments of every make call, for what the environment cannot set in a Makefile."
+    )
     stages: tuple[StageSpec, ...] = Field(description="Init containers that run make, in order.")
 
     @model_validator(mode="after")

@@ -24,11 +24,17 @@ _SQUAD_MD5 = "3e85deb501d4e538b6bc56f786231552"
 NVIDIA_V4_1 = Suite(
     name="nvidia-v4.1",
     image="nvcr.io/nvidia/mlperf/mlperf-inference:mlpinf-v4.1-cuda12.4-pytorch24.04-ubuntu22.04-x86_64-release",
-    code=CodeSource(path="/opt/closed/NVIDIA"),
+    # The image holds the environment, not the code.
+    code=CodeSource(
+        git_url="https://github.com/mlcommons/inference_results_v4.1",
+        git_commit="198fc46799b3328b36ee4bcbdebfa2db5a8e6183",
+        sub_path="closed/NVIDIA",
+    ),
     systems={
         "A100_SXM4_40GBx8": SystemSpec(gpu_product="A100-SXM4-40GB", gpu_count=8, make_arguments=_AMPERE),
         "A100_SXM4_40GBx1": SystemSpec(gpu_product="A100-SXM4-40GB", gpu_count=1, make_arguments=_AMPERE),
-        "A100_SXM4_80GBx8": SystemSpec(gpu_product="A100-SXM4-80GB", gpu_count=8, make_arguments=_AMPERE),
+        # The tree's own name for what nvidia-smi calls A100-SXM4-80GB.
+        "A100_SXM_80GBx8": SystemSpec(gpu_product="A100-SXM4-80GB", gpu_count=8, make_arguments=_AMPERE),
     },
     benchmarks={
         "bert": SuiteBenchmark(
@@ -42,6 +48,29 @@ NVIDIA_V4_1 = Suite(
     },
     config_versions=(ConfigVersion.DEFAULT, ConfigVersion.HIGH_ACCURACY),
     refused_config_versions={ConfigVersion.TRITON: _TRITON, ConfigVersion.HIGH_ACCURACY_TRITON: _TRITON},
+    config_fields={
+        "active_sms": "Integer",
+        "bert_opt_seqlen": "Integer",
+        "end_on_device": "Boolean",
+        "gpu_batch_size": "Map",
+        "gpu_copy_streams": "Integer",
+        "gpu_inference_streams": "Integer",
+        "graphs_max_seqlen": "Integer",
+        "instance_group_count": "Integer",
+        "min_duration": "Integer",
+        "min_query_count": "Integer",
+        "offline_expected_qps": "Number",
+        "precision": "Word",
+        "server_num_issue_query_threads": "Integer",
+        "server_target_qps": "Number",
+        "single_stream_expected_latency_ns": "Integer",
+        "slice_overlap_patch_kernel_cg_impl": "Boolean",
+        "soft_drop": "Number",
+        "start_from_device": "Boolean",
+        "use_graphs": "Boolean",
+        "use_small_tile_gemm_plugin": "Boolean",
+        "workspace_size": "Integer",
+    },
     uses_gpu=True,
     requires_scratch=True,
     run_as_root=True,
@@ -50,7 +79,9 @@ NVIDIA_V4_1 = Suite(
     keeps_entrypoint=True,
     tools=("make", "bash", "git", "wget", "ps", "lscpu", "nvidia-cuda-mps-control"),
     scratch_min_free_bytes=800 * GIB,
-    environment={"EXTERNAL_USER": "1", "ARCH": "x86_64"},
+    environment={"EXTERNAL_USER": "1"},
+    # `ARCH := $(shell uname -p)` in Makefile.const, which says "unknown" where the image is not Ubuntu.
+    make_arguments=("ARCH=x86_64",),
     stages=(
         StageSpec(name="prebuild", steps=(MakeStep(target="prebuild"), MakeStep(target="link_dirs"))),
         StageSpec(

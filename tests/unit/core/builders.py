@@ -56,6 +56,7 @@ def job(**changes: Any) -> JobRecord:
         component="run",
         deleting=False,
         suspend=False,
+        suspended=False,
         active=1,
         created_at=NOW,
         start_time=NOW,
@@ -85,6 +86,7 @@ def pod(containers: Sequence[ContainerRecord] = (), **changes: Any) -> PodRecord
         deleting=False,
         unschedulable="",
         disrupted=False,
+        changed_at=NOW,
         containers=tuple(containers),
     )
     return replace(record, **changes)

@@ -9,7 +9,8 @@ import pytest
 from mlperf_operator.acceptance import Refusal
 from mlperf_operator.api.v1alpha1 import Condition, ConditionStatus, ConditionType, MLPerfRun, ResultStatus
 from mlperf_operator.conditions import Facts, conditions
-from mlperf_operator.outcome import Outcome, Phase, stage_statuses
+from mlperf_operator.outcome import Outcome, Phase
+from mlperf_operator.stages import stage_statuses
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import a100, done, failed, pod, result, run, up_to
 
@@ -21,8 +22,13 @@ NOW = "2026-01-02T03:04:05Z"
 
 
 def _facts(outcome: Outcome | None = ACTIVE, results: list[dict[str, Any]] | None = None, **spec: Any) -> Facts:
+    """Return the facts of a run that asked for exactly these results, unless the spec says otherwise."""
     typed = tuple(ResultStatus.model_validate(r) for r in results) if results is not None else None
-    return Facts(run=run(spec), suite=BUILT_IN["reference-cpu"], outcome=outcome, results=typed)
+    asked = typed or ()
+    scenarios = list(dict.fromkeys(r.scenario for r in asked)) or None
+    modes = list(dict.fromkeys(r.mode.value for r in asked)) or ["PerformanceOnly"]
+    base = {"benchmarks": [{"name": "digits", "scenarios": scenarios}], "testModes": modes}
+    return Facts(run=run({**base, **spec}), suite=BUILT_IN["reference-cpu"], outcome=outcome, results=typed)
 
 
 def _find(facts: Facts, kind: ConditionType) -> Condition:
@@ -81,6 +87,34 @@ TABLE: list[tuple[str, Facts, ConditionType, ConditionStatus, str, str]] = [
         U,
         "NotRequested",
         "PerformanceOnly",
+    ),
+    (
+        "a pair that the report does not name",
+        _facts(COMPLETED, [result()], benchmarks=[{"name": "digits", "scenarios": ["Offline", "Server"]}]),
+        C.RESULTS_VALID,
+        F,
+        "Missing",
+        "digits Server: not in the report",
+    ),
+    (
+        "a mode that the report does not name",
+        _facts(COMPLETED, [result()], testModes=["PerformanceOnly", "AccuracyOnly"]),
+        C.ACCURACY_MET,
+        F,
+        "Missing",
+        "digits Offline: not in the report",
+    ),
+    ("an empty report", _facts(COMPLETED, []), C.RESULTS_VALID, F, "Missing", "not in the report"),
+    (
+        "an accuracy that names no threshold and did not pass",
+        _facts(
+            COMPLETED,
+            [result(mode="AccuracyOnly", accuracy=[{"name": "accuracy", "value": 61.5, "passed": False}])],
+        ),
+        C.ACCURACY_MET,
+        F,
+        "BelowThreshold",
+        "did not pass",
     ),
     ("accuracy met", _facts(COMPLETED, [result(mode="AccuracyOnly")]), C.ACCURACY_MET, T, "Met", "97"),
     (

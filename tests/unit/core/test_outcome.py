@@ -9,7 +9,8 @@ import pytest
 
 from mlperf_operator.api.v1alpha1 import StageState
 from mlperf_operator.observed import Blocked, ContainerRecord, Observed, PodRecord, Report
-from mlperf_operator.outcome import Outcome, Phase, outcome, stage_statuses
+from mlperf_operator.outcome import LAST_WORD_GRACE, Outcome, Phase, outcome
+from mlperf_operator.stages import stage_statuses
 from unit.core.builders import NOW, done, failed, job, pod, run, running, up_to, waiting
 
 START = timedelta(seconds=1800)
@@ -126,8 +127,10 @@ def test_a_pod_that_overran_its_deadline_is_a_run_timeout_and_no_failure_of_its_
 
 
 def test_a_failed_job_whose_pod_is_gone_gives_the_jobs_own_reason() -> None:
-    ended = job(outcome="Failed", reason="BackoffLimitExceeded", message="too often", ended_at=NOW)
-    assert _at(Observed(job=ended)) == Outcome(Phase.FAILED, "BackoffLimitExceeded", "too often")
+    ended = Observed(job=job(outcome="Failed", reason="BackoffLimitExceeded", message="too often", ended_at=NOW))
+    assert _at(ended, LAST_WORD_GRACE) == Outcome(Phase.FAILED, "BackoffLimitExceeded", "too often")
+    reached = outcome(run(status={"podName": "demo-1"}), ended, NOW + LAST_WORD_GRACE)
+    assert reached.message == "too often; pod demo-1 is gone, by hand or with its node"
 
 
 def test_a_job_that_outlives_the_run_timeout_ends_the_run() -> None:

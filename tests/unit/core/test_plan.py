@@ -71,7 +71,7 @@ def test_no_user_value_but_enums_and_suite_names_reaches_run_args() -> None:
         BUILT_IN["nvidia-v4.1"],
         "image",
     )["stages"]["run"]["steps"]
-    assert steps[-1]["argv"] == ["make", "run_harness", expected]
+    assert steps[-1]["argv"] == ["make", "run_harness", "ARCH=x86_64", expected]
 
 
 def test_engines_are_made_once_for_both_modes_of_a_pair() -> None:
@@ -101,10 +101,19 @@ def test_stages_without_a_gpu_are_told_the_architecture() -> None:
         "make",
         "download_data",
         "BENCHMARKS=bert",
+        "ARCH=x86_64",
         "SM=80",
         "NVSI_ARCH=Ampere",
     ]
     assert "SM=80" not in stages["run"]["steps"][0]["argv"]
+
+
+def test_a_stage_names_what_runs_share_and_it_reads() -> None:
+    stages = build_plan(run(), BUILT_IN["reference-cpu"], "image")["stages"]
+    assert stages["download-data"]["reads"] == []
+    assert stages["preprocess-data"]["reads"] == ["download_data-digits", "download_model-digits"]
+    # A built tree is copied into the run's own folder, so nobody reads it later.
+    assert stages["run"]["reads"] == [*stages["preprocess-data"]["reads"], "preprocess_data-digits"]
 
 
 def test_only_preflight_and_run_ask_for_gpus() -> None:
@@ -200,7 +209,7 @@ def test_results_are_not_read_again_while_the_pod_may_still_report() -> None:
         (Observed(blocked=Blocked("ConfigMapNotFound", "x")), 10),
         (Observed(job=job()), 5),
         (Observed(job=job(), pods=(pod(),)), 1800),
-        (Observed(job=job(), pods=(pod(up_to("code")),)), 172800 + 361),
+        (Observed(job=job(), pods=(pod(up_to("code")),)), 172800 + 360),
         (Observed(job=job(outcome="Complete")), 10),
     ],
 )

@@ -35,6 +35,29 @@ def test_lines_before_the_report_are_not_part_of_it() -> None:
     assert len(parse_log("noise\n" + _line(scenario="Server") + "".join(lines) + closing, UID, sha256).results) == 1
 
 
+def test_lines_of_another_kind_may_stand_between() -> None:
+    lines = [_line(), _line(scenario="Server")]
+    closing, sha256 = _closing(lines)
+    log = f"{lines[0]}Traceback\n[[[\n{lines[1]}null\n{closing}noise\n"
+    assert len(parse_log(log, UID, sha256).results) == 2
+
+
+def test_of_a_pair_that_was_measured_again_the_last_line_counts() -> None:
+    old, again = _line(), _line().replace("1234.5", "4321.5")
+    lines = [_line(scenario="Server"), again]
+    closing, sha256 = _closing(lines)
+    report = parse_log("".join([old, *lines]) + closing, UID, sha256)
+    assert [r.metric.value for r in report.results if r.metric is not None] == [1234.5, 4321.5]
+
+
+@pytest.mark.parametrize("count", [-1, 3, "two", None])
+def test_a_count_that_cannot_be_is_refused(count: object) -> None:
+    lines = [_line(), _line(scenario="Server")]
+    closing, sha256 = _closing(lines)
+    with pytest.raises(ReportError, match="cut"):
+        parse_log("".join(lines) + json.dumps({**json.loads(closing), "count": count}) + "\n", UID, sha256)
+
+
 def test_a_cut_log_is_refused() -> None:
     lines = [_line(), _line(scenario="Server")]
     closing, sha256 = _closing(lines)

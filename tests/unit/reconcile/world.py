@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar, cast
@@ -37,6 +38,14 @@ def _found(status: int, reason: str) -> ApiError:
     return ApiError(status, reason, reason)
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """What goes wrong with one request: before it takes effect, or after, when only the answer is lost."""
+
+    error: Exception
+    late: bool = False
+
+
 @dataclass
 class World:
     """Objects by kind and name, one clock, and faults that a test asks for."""
@@ -49,6 +58,10 @@ class World:
     created: list[str] = field(default_factory=list)
     fault: Exception | None = None
     fault_after: int = 0
+    troubles: list[Trouble | None] = field(default_factory=list)
+    """Of the requests to come, reads included, in order."""
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    pods_made: int = 0
     version: int = 100
 
     def put(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,8 +84,19 @@ class World:
         found = next(c for c in self.run()["status"]["conditions"] if c["type"] == kind)
         return found["status"], found["reason"]
 
-    def _faulty(self, what: str) -> None:
-        self.writes.append(what)
+    @contextmanager
+    def _request(self, write: str | None = None) -> Iterator[None]:
+        if write is not None:
+            self.writes.append(write)
+            self._fail_if_due()
+        trouble = self.troubles.pop(0) if self.troubles else None
+        if trouble is not None and not trouble.late:
+            raise trouble.error
+        yield
+        if trouble is not None:
+            raise trouble.error
+
+    def _fail_if_due(self) -> None:
         if self.fault is not None:
             if self.fault_after == 0:
                 fault, self.fault = self.fault, None
@@ -83,66 +107,65 @@ class World:
 
     async def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
         kind, name = body["kind"], body["metadata"]["name"]
-        self._faulty(f"create {kind} {name}")
-        if (kind, name) in self.objects:
-            raise _found(409, "AlreadyExists")
-        self.created.append(f"{kind} {name}")
-        return self.put(body)
+        with self._request(f"create {kind} {name}"):
+            if (kind, name) in self.objects:
+                raise _found(409, "AlreadyExists")
+            self.created.append(f"{kind} {name}")
+            stored = self.put(body)
+        return stored
 
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
-        return copy.deepcopy(self.objects.get((resource.kind, name)))
+        with self._request():
+            return copy.deepcopy(self.objects.get((resource.kind, name)))
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        self._faulty(f"delete {resource.kind} {name}")
-        self.objects.pop((resource.kind, name), None)
+        with self._request(f"delete {resource.kind} {name}"):
+            self.objects.pop((resource.kind, name), None)
 
     async def set_job_suspend(self, namespace: str, name: str, uid: str, *, suspend: bool) -> None:
-        self._faulty(f"suspend {suspend}")
-        job = self.objects["Job", name]
-        job["spec"]["suspend"] = suspend
-        self.put(job)
+        with self._request(f"suspend {suspend}"):
+            job = self.objects.get(("Job", name))
+            if job is None or job["metadata"]["uid"] != uid:
+                raise _found(404, "NotFound")
+            job["spec"]["suspend"] = suspend
+            self.put(job)
 
     async def apply_run_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> dict[str, Any]:
-        self._faulty("status")
-        body = self.run()
-        if body["metadata"]["uid"] != uid:
-            raise _found(409, "Conflict")
-        body["status"] = copy.deepcopy(dict(status))
-        return self.put(body)
+        with self._request("status"):
+            body = self.objects.get(("MLPerfRun", name))
+            if body is None or body["metadata"]["uid"] != uid:
+                raise _found(404, "NotFound")
+            body["status"] = copy.deepcopy(dict(status))
+            stored = self.put(body)
+        return stored
 
     async def emit_event(self, body: Mapping[str, Any]) -> None:
-        if body["metadata"]["name"] not in {event["metadata"]["name"] for event in self.events}:
-            self.events.append(dict(body))
+        with self._request():
+            if body["metadata"]["name"] not in {event["metadata"]["name"] for event in self.events}:
+                self.events.append(dict(body))
 
     async def events_about(self, namespace: str, uid: str) -> list[dict[str, Any]]:
-        return []
+        with self._request():
+            return list(self.warnings)
 
     async def read_log(self, namespace: str, pod: str, container: str) -> str:
-        if pod not in self.logs:
-            raise _found(404, "NotFound")
-        return self.logs[pod]
+        with self._request():
+            if pod not in self.logs:
+                raise _found(404, "NotFound")
+            return self.logs[pod]
 
     # What happens in the cluster by itself.
 
-    def start_pod(self) -> str:
+    def start_pod(self, job: str = "demo") -> str:
         """Make the Job's next pod, as the Job controller does."""
-        number = sum(kind == "Pod" for kind, _ in self.objects) + 1
-        job = self.objects["Job", "demo"]
-        name = f"demo-{number}"
-        labels = {**job["spec"]["template"]["metadata"]["labels"], "batch.kubernetes.io/job-name": "demo"}
-        self.put(
-            {
-                "kind": "Pod",
-                "metadata": {
-                    "name": name,
-                    "namespace": "bench",
-                    "labels": labels,
-                    "creationTimestamp": format_time(self.now + timedelta(seconds=number)),
-                },
-                "spec": {"nodeName": "node-1"},
-                "status": {"phase": "Pending"},
-            }
-        )
+        self.pods_made += 1
+        name = f"{job}-{self.pods_made}"
+        labels = {
+            **self.objects["Job", job]["spec"]["template"]["metadata"]["labels"],
+            "batch.kubernetes.io/job-name": job,
+        }
+        meta = {"name": name, "namespace": "bench", "labels": labels}
+        self.put({"kind": "Pod", "metadata": meta, "spec": {"nodeName": "node-1"}, "status": {"phase": "Pending"}})
         return name
 
     def end_pod(self, name: str, *, uid: str = UID) -> None:
@@ -164,9 +187,9 @@ class World:
         }
         self.put(pod)
 
-    def end_job(self, outcome: str = "Complete", reason: str = "") -> None:
-        """Let the Job end."""
-        job = self.objects["Job", "demo"]
+    def end_job(self, outcome: str = "Complete", reason: str = "", *, name: str = "demo") -> None:
+        """Let a Job end."""
+        job = self.objects["Job", name]
         end = {"type": outcome, "status": "True", "reason": reason, "lastTransitionTime": format_time(self.now)}
         job["status"] = {"conditions": [end], "startTime": format_time(self.now)}
         self.put(job)
@@ -206,18 +229,19 @@ class Operator:
             cast("Cluster", world), views, LIMITS, cast("InputsReader", FixedInputs()), now=lambda: world.now
         )
 
-    def look(self) -> None:
+    def look(self, kinds: Collection[str] = ("MLPerfRun", "Job", "Pod")) -> None:
         """Let the informers catch up."""
-        kinds: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
         for (kind, _), body in self.world.objects.items():
-            kinds.setdefault(kind, []).append(copy.deepcopy(body))
-        self.runs.clear()
-        for body in kinds.get("MLPerfRun", ()):
-            self.runs[KEY] = decode_run(body)
-        self.jobs[:] = [
-            decode_job(body) for body in kinds.get("Job", ()) if RUN_UID_LABEL in body["metadata"]["labels"]
-        ]
-        self.pods[:] = [decode_pod(body) for body in kinds.get("Pod", ())]
+            if kind in found:
+                found[kind].append(copy.deepcopy(body))
+        if "MLPerfRun" in found:
+            self.runs.clear()
+            self.runs.update((KEY, decode_run(body)) for body in found["MLPerfRun"])
+        if "Job" in found:
+            self.jobs[:] = [decode_job(body) for body in found["Job"] if RUN_UID_LABEL in body["metadata"]["labels"]]
+        if "Pod" in found:
+            self.pods[:] = [decode_pod(body) for body in found["Pod"]]
 
     async def reconcile(self, *, look: bool = True) -> timedelta | None:
         """Reconcile once, with caches that are up to date unless said otherwise."""
@@ -229,7 +253,12 @@ class Operator:
 def new_world(spec: Mapping[str, Any] | None = None) -> World:
     """Return a world with one run of the reference suite."""
     world = World()
-    base = {"suite": "reference-cpu", "system": "CPU_REFERENCE", "benchmarks": [{"name": "digits"}]}
+    base = {
+        "suite": "reference-cpu",
+        "system": "CPU_REFERENCE",
+        "benchmarks": [{"name": "digits", "scenarios": ["Offline"]}],
+        "testModes": ["PerformanceOnly"],
+    }
     world.put(
         {
             "apiVersion": "mlperf.dev/v1alpha1",

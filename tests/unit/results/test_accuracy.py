@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mlperf_operator.results.accuracy import merged_accuracy, parse_accuracy, threshold_of
+from mlperf_operator.results.accuracy import merged_accuracy, parse_accuracy
 from mlperf_operator.results.model import Accuracy
+from mlperf_operator.results.targets import Bounds, bounds_of
 
 HASH = "\nhash=0123456789abcdef\n"
 LLM = "{'rouge1': 45.2, 'rouge2': '23.1', 'rougeL': 30.2, 'rougeLsum': 42.2, 'gen_len': 4137944, 'gen_num': 15000%s}"
@@ -49,25 +50,45 @@ def test_each_benchmarks_format_is_read(_case: str, text: str, values: dict[str,
 
 
 def test_rouge_lsum_counts_for_llama3_1_8b_alone() -> None:
-    assert parse_accuracy(LLM % "", "llama3.1-8b")[-1] == Accuracy("ROUGELSUM", 42.2)
+    assert parse_accuracy(LLM % "", "llama3.1-8b")[-1] == Accuracy("ROUGELSUM", 42.2, 35.43507, True)
     assert "ROUGELSUM" not in {item.name for item in parse_accuracy(LLM % "", "gptj-99")}
 
 
-THRESHOLDS = [
-    ("bert-99", "F1", 89.96526),
-    ("bert-99.9", "F1", 90.783126),
-    ("3d-unet-99", "DICE", 0.853083),
-    ("3d-unet-99.9", "DICE", 0.8608383),
-    ("bert", "F1", None),
-    ("bert-99", "exact_match", None),
-    ("resnet50", "acc", None),
-    (None, "F1", None),
+BOUNDS = [
+    ("bert-99", "F1", Bounds(89.96526)),
+    ("bert-99.9", "F1", Bounds(90.783126)),
+    ("3d-unet-99", "DICE", Bounds(0.853083)),
+    ("3d-unet-99.9", "DICE", Bounds(0.8608383)),
+    ("resnet50", "acc", Bounds(75.6954)),
+    ("dlrm-v2-99", "AUC", Bounds(79.5069)),
+    ("dlrm-99.9", "AUC", Bounds(80.16975)),
+    ("rnnt", "WER_ACC", Bounds(91.62252)),
+    ("gptj-99.9", "GEN_LEN", Bounds(3615190.2)),
+    ("llama2-70b-interactive-99.9", "ROUGE1", Bounds(44.3867688)),
+    ("llama2-70b-99", "TOKENS_PER_SAMPLE", Bounds(265.005, 323.895)),
+    ("llama3_1-8b", "ROUGELSUM", Bounds(35.43507)),
+    ("stable-diffusion-xl", "CLIP_SCORE", Bounds(31.68631873, 31.81331801)),
+    ("yolo-95", "mAP", Bounds(50.73)),
+    ("bert", "F1", Bounds()),
+    ("bert-99", "exact_match", Bounds()),
+    ("resnet50-99", "acc", Bounds()),
+    ("mixtral-8x7b", "ROUGE1", Bounds()),
+    (None, "F1", Bounds()),
 ]
 
 
-@pytest.mark.parametrize(("variant", "metric", "threshold"), THRESHOLDS)
-def test_the_thresholds_are_those_of_mlcommons(variant: str | None, metric: str, threshold: float | None) -> None:
-    assert threshold_of(variant, metric) == threshold
+@pytest.mark.parametrize(("variant", "metric", "bounds"), BOUNDS)
+def test_the_bounds_are_those_of_mlcommons(variant: str | None, metric: str, bounds: Bounds) -> None:
+    assert bounds_of(variant, metric) == bounds
+
+
+def test_an_answer_that_is_too_long_fails_and_the_limit_is_said() -> None:
+    items, notes = merged_accuracy("{'FID_SCORE': 24.1, 'CLIP_SCORE': 31.7}", (), "stable-diffusion-xl")
+    assert items == (
+        Accuracy("CLIP_SCORE", 31.7, 31.68631873, True),
+        Accuracy("FID_SCORE", 24.1, 23.01085758, False),
+    )
+    assert notes == ["FID_SCORE 24.1 is above MLCommons' upper limit 23.9500763"]
 
 
 @pytest.mark.parametrize(("value", "passed"), [(89.96525, False), (89.96526, True), (90.874, True)])
@@ -81,9 +102,22 @@ def test_3d_unet_up_to_v1_1_has_its_own_threshold() -> None:
     assert parse_accuracy(text, "3d-unet-99.9") == (Accuracy("DICE", 0.85387, 0.852147, True),)
 
 
-@pytest.mark.parametrize("text", ["", HASH, '{"f1": NaN}', "accuracy=nan%", "AUC=1e999%", "\x00\ufffd" * 99])
+@pytest.mark.parametrize("text", ["", HASH + "oops", '{"f1": NaN}', "accuracy=nan%", "AUC=1e999%", "\x00\ufffd" * 99])
 def test_a_file_without_a_known_accuracy_says_so(text: str) -> None:
     assert merged_accuracy(text, (), "bert-99") == ((), ["accuracy.txt holds no accuracy that is known here"])
+
+
+def test_the_hash_alone_is_what_a_compliance_run_leaves() -> None:
+    assert merged_accuracy(HASH, (), "bert-99") == ((), [])
+
+
+def test_qwen3_vls_f1_is_not_that_of_bert() -> None:
+    assert parse_accuracy('{"f1": 0.79}', "qwen3-vl-235b-a22b") == (Accuracy("F1_HIERARCHICAL", 0.79),)
+
+
+@pytest.mark.parametrize("text", ["\n" * 3_000_000, "accuracy=" * 300_000, "accuracy" + '" :' * 900_000])
+def test_a_file_made_to_be_slow_is_not(text: str) -> None:
+    assert parse_accuracy(text, None) == ()
 
 
 def test_no_file_is_no_accuracy() -> None:

@@ -131,3 +131,13 @@ def test_a_metric_that_is_no_finite_number_is_none(value: Any) -> None:
 def test_what_is_not_of_the_harness_is_an_error(text: str) -> None:
     with pytest.raises(ResultError, match=r"metadata\.json is no"):
         parse_metadata(text)
+
+
+def test_a_repeated_key_is_said_and_invalid_stays() -> None:
+    text = '{"scenario": "Offline", "result_validity": "INVALID", "result_validity": "VALID", "scenario": "Server"}'
+    found = parse_metadata(text)
+    assert (found.validity, found.scenario) == ("INVALID", "Server")
+    assert found.notes == (
+        "metadata.json has result_validity more than once, with different values",
+        "metadata.json has scenario more than once, with different values",
+    )

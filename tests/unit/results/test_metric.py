@@ -39,6 +39,14 @@ OFFICIAL: list[tuple[str, str, dict[str, Any], str, float, str]] = [
 ]
 
 
+INFERRED = {"result_inferred_tokens_per_second": 90.5, "result_inferred_completed_tokens_per_second": 95.5}
+OFFICIAL += [
+    ("Offline", "4.1 @ 2ed95", ALL | INFERRED, "result_inferred_tokens_per_second", 90.5, "tokens/s"),
+    ("Server", "5.0 @ 24767", ALL | INFERRED, "result_inferred_completed_tokens_per_second", 95.5, "tokens/s"),
+    ("Server", "4.0 @ 01234", ALL | INFERRED, "result_scheduled_samples_per_sec", 20.5, "samples/s"),
+]
+
+
 @pytest.mark.parametrize(("scenario", "version", "keys", "name", "value", "unit"), OFFICIAL)
 def test_the_metric_is_the_versions_official_one(
     tmp_path: Path, scenario: str, version: str, keys: dict[str, Any], name: str, value: float, unit: str
@@ -48,7 +56,48 @@ def test_the_metric_is_the_versions_official_one(
     assert found.harness_version == version
 
 
+COUNTED_AS_4_1 = [
+    ("Server", "Completed samples per second    : 30.5", ALL, "result_completed_samples_per_sec"),
+    (
+        "Server",
+        "Completed samples per second : 30.5\nCompleted tokens per second: 80.5",
+        ALL | TOKENS,
+        "result_completed_tokens_per_second",
+    ),
+    ("Server", "Scheduled samples per second : 20.5", ALL, "result_scheduled_samples_per_sec"),
+    ("Offline", "Samples per second: 10.5\nTokens per second: 70.5", ALL | TOKENS, "result_tokens_per_second"),
+]
+
+
+@pytest.mark.parametrize(("scenario", "headline", "keys", "name"), COUNTED_AS_4_1)
+def test_the_headline_shows_how_a_loadgen_that_calls_itself_4_0_counts(
+    tmp_path: Path, scenario: str, headline: str, keys: dict[str, Any], name: str
+) -> None:
+    files: dict[str, str | bytes] = {
+        DETAIL: detail(scenario, "4.0 @ 01234", **keys),
+        SUMMARY: summary(headline, scenario),
+    }
+    found = read(tmp_path, files)
+    assert (found.metric.name if found.metric else None, found.warnings) == (name, ())
+
+
+def test_the_latency_of_a_language_model_is_that_of_the_whole_answer(tmp_path: Path) -> None:
+    log = detail("SingleStream", "5.1.0 @ 01234", early_stopping_ttft_result=" * Run successful.", **ALL)
+    headline = "90.0th percentile latency (ns) : 40\n90.0th first token percentile latency (ns) : 30"
+    block = "TTFT Early Stopping Result:\n * Early stopping 90.0th percentile estimate: 50"
+    files: dict[str, str | bytes] = {DETAIL: log, SUMMARY: summary(headline, "SingleStream", block=block)}
+    assert read(tmp_path / "a", files).metric == Metric("result_90.00_percentile_latency_ns", 40.0, "ns")
+    del files[DETAIL]
+    assert read(tmp_path / "b", files).metric == Metric("90.0th percentile latency (ns)", 40.0, "ns")
+
+
 HEADLINES = [
+    (
+        "Server",
+        "Completed samples per second : 1.15\nCompleted tokens per second (inferred): 79.5",
+        "Yes",
+        Metric("Completed tokens per second (inferred)", 79.5, "tokens/s"),
+    ),
     ("Offline", "Samples per second: 26.1", "Yes", Metric("Samples per second", 26.1, "samples/s")),
     (
         "Offline",

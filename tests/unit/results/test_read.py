@@ -136,6 +136,12 @@ def test_errors_in_the_log_are_said_though_the_verdict_is_valid(tmp_path: Path) 
     assert found.warnings == ("LoadGen logged errors (1), the first: no response",)
 
 
+def test_lines_marked_as_errors_are_none_where_loadgen_counted_none(tmp_path: Path) -> None:
+    odd = line("generic_message", "Starting performance mode", is_error=True)
+    found = read(tmp_path, {DETAIL: OFFLINE + odd + line("num_errors", 0), SUMMARY: summary()})
+    assert (found.validity, found.warnings) == ("VALID", ())
+
+
 def test_a_run_that_did_not_finish_has_no_verdict_and_no_metric(tmp_path: Path) -> None:
     for scenario in ("Offline", "SingleStream"):
         log = detail(scenario, result_validity=None, early_stopping_met=None)

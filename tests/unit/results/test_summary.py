@@ -63,6 +63,10 @@ def test_the_early_stopping_estimate_is_read() -> None:
     assert parse_summary(summary(block=block)).early_stopping_estimate == 10237769
 
 
+def test_of_two_verdicts_the_worse_one_counts() -> None:
+    assert parse_summary(summary(verdict="INVALID", block="Result is : VALID")).validity == "INVALID"
+
+
 def test_windows_line_ends_are_no_matter() -> None:
     assert parse_summary(summary().replace("\n", "\r\n")) == parse_summary(summary())
 

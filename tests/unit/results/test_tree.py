@@ -68,6 +68,24 @@ def test_compliance_runs_are_results_of_their_own_folders(tmp_path: Path) -> Non
     ]
 
 
+def test_the_accuracy_of_a_compliance_test_has_no_threshold_and_no_warning(tmp_path: Path) -> None:
+    test = tmp_path / "stable-diffusion-xl" / "Offline" / "TEST01"
+    write(test / "accuracy", {"accuracy.txt": "{'FID_SCORE': 179.7, 'CLIP_SCORE': 32.3}"})
+    write(test / "performance" / "run_1", LOGS)
+    write(tmp_path / "bert-99" / "Offline" / "TEST01", {**LOGS, "accuracy.txt": F1})
+    assert {(item.threshold, item.passed) for found in find_results(tmp_path) for item in found.accuracy} == {
+        (None, None)
+    }
+    assert [found.warnings for found in find_results(tmp_path)] == [(), (), ()]
+
+
+def test_a_very_deep_tree_is_searched_to_the_bottom(tmp_path: Path) -> None:
+    deep = "/".join("a" * 1200)
+    write(tmp_path / deep, LOGS)
+    write(tmp_path / "b", LOGS)
+    assert _paths(tmp_path) == [deep, "b"]
+
+
 def test_one_unreadable_result_is_not_the_end(tmp_path: Path) -> None:
     write(tmp_path / "a", {"metadata.json": b"\x00\xff"})
     write(tmp_path / "b", LOGS)
@@ -123,6 +141,7 @@ PLACES = [
     ("/logs/bert/Server/PerformanceOnly/sys/bert-99/Server", "Server", "Server", "bert-99"),
     ("/r/bert-99/Server/2024.01.20-07.40.41", "Server", "Server", "bert-99"),
     ("/r/bert-99/Server/2024.01.20-07.40.41", "Offline", None, None),
+    ("/r/bert-99.9/Server/Server/accuracy", None, "Server", "bert-99.9"),
     ("/mnt/server/logs/today", "Server", None, None),
     ("/mnt/server/logs/today", None, None, None),
     ("/", None, None, None),

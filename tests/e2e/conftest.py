@@ -1,0 +1,51 @@
+"""A cluster with the chart installed as an administrator would for these tests; what cannot run here is skipped."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from e2e import lab
+from e2e.suites import ALLOWED_IMAGES, HOST_PATH, SUITES
+from installation import LAUNCHER, Cluster, build_images, install, start_cluster
+
+REFUSED = 2
+"""The launcher's exit code where it cannot work and says why."""
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The local cluster."""
+    if os.environ.get("MLPERF_KUBECONFIG"):
+        pytest.skip("these tests kill processes on the node, so they need the local cluster: unset MLPERF_KUBECONFIG")
+    done = subprocess.run([sys.executable, str(LAUNCHER), "up"], stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode == REFUSED:
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    return start_cluster()
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster) -> tuple[str, str]:
+    """Names of the operator's and the harness's image, which the node has."""
+    return build_images()
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster, images: tuple[str, str]) -> Iterator[Cluster]:
+    """The cluster with the operator in it, and the suites and permissions that these tests need."""
+    values = {"suites": SUITES, "allowedImages": ALLOWED_IMAGES, "allowedHostPaths": [HOST_PATH]}
+    install(cluster, *images, values=values)
+    yield cluster
+    install(cluster, *images)
+
+
+@pytest.fixture
+def namespace(operator: Cluster) -> Iterator[str]:
+    """A new namespace under PodSecurity's `restricted`."""
+    with lab.namespace(operator) as name:
+        yield name

@@ -1,0 +1,293 @@
+"""What collect reports, and that the operator reads exactly that."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlperf_operator.agent import collect
+from mlperf_operator.agent.collect import Collector
+from mlperf_operator.api.v1alpha1 import Metric, ResultStatus
+from mlperf_operator.observed import ContainerRecord, Report
+from mlperf_operator.report import announced, parse_log
+from unit.agent.bench import Bench
+from unit.results.logs import detail, metadata, summary, write
+
+PERFORMANCE, ACCURACY = "PerformanceOnly", "AccuracyOnly"
+ACCURATE = {"accuracy.txt": '{"exact_match": 83.0, "f1": 90.4}\naccuracy: 90.4\n'}
+
+
+class Pod:
+    """The results folder of a run with both modes of bert Offline, as the stage wrapper leaves it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.plan = bench.plan(bench.harness(PERFORMANCE), bench.harness(ACCURACY), name="run")
+        os.environ.update(bench.environment)
+
+    def folder(self, mode: str) -> Path:
+        return self.bench.results / "logs" / mode / "A100_SXM4_40GBx8_TRT/bert-99/Offline"
+
+    def logs(self, mode: str = PERFORMANCE, **files: str | bytes) -> None:
+        """Write the logs of a mode, VALID or passed unless other files are given."""
+        good: dict[str, str | bytes]
+        if mode == PERFORMANCE:
+            names = {
+                "mlperf_log_detail.txt": detail(),
+                "mlperf_log_summary.txt": summary(),
+                "metadata.json": metadata(),
+            }
+            good = dict(names)
+        else:
+            nothing = {"result_validity": None, "early_stopping_met": None, "result_min_duration_met": None}
+            log = detail(effective_test_mode=ACCURACY, **nothing)
+            good = {"mlperf_log_detail.txt": log, **ACCURATE}
+        write(self.folder(mode), {**good, **files})
+
+    def record(self, mode: str = PERFORMANCE, **more: Any) -> None:
+        entry = {"uid": "uid-1", "reason": "Completed", "engines": {"a.plan": "1"}, **more}
+        write(self.bench.results / "steps", {f"harness-{mode}.json": json.dumps(entry)})
+
+    def measure(self, mode: str = PERFORMANCE, **more: Any) -> None:
+        self.logs(mode)
+        self.record(mode, **more)
+
+    def read(self, log: str) -> Report:
+        """Read a log as the operator does."""
+        said = self.bench.termination.read_text()
+        container = ContainerRecord(name="collect", state="Terminated", message=said, exit_code=0)
+        return parse_log(log, "uid-1", announced(container, "uid-1"))
+
+
+@pytest.fixture
+def pod(bench: Bench) -> Pod:
+    return Pod(bench)
+
+
+def _once(pod: Pod, capsys: pytest.CaptureFixture[str]) -> Report:
+    assert collect.main(["--once"]) == 0
+    return pod.read(capsys.readouterr().out)
+
+
+def test_results_are_read_from_the_volume_at_once(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(PERFORMANCE)
+    pod.measure(ACCURACY)
+    performance, accuracy = _once(pod, capsys).results
+    assert (performance.validity, performance.missing) == ("VALID", None)
+    assert performance.metric is not None
+    assert performance.metric.value == 100.5
+    assert performance.logs == "logs/PerformanceOnly"
+    assert accuracy.missing is None
+    assert [item.passed for item in accuracy.accuracy] == [True]
+    told = pod.bench.told
+    assert (told["kind"], told["uid"], told["count"]) == ("report", "uid-1", 2)
+    assert told["verdicts"] == {"VALID": 1, "PASSED": 1}
+    kept = json.loads((pod.bench.results / "report.json").read_text())
+    assert kept["sha256"] == told["sha256"]
+
+
+def test_a_result_is_reported_as_soon_as_its_record_is_there(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    collector = Collector(pod.plan)
+    pod.logs(PERFORMANCE)
+    collector.poll()
+    assert capsys.readouterr().out == ""
+    pod.record(PERFORMANCE)
+    collector.poll()
+    collector.poll()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["step"] == "harness-PerformanceOnly"
+
+
+def test_sigterm_parses_nothing_again(
+    pod: Pod, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod.measure(PERFORMANCE)
+    pod.measure(ACCURACY)
+    collector = Collector(pod.plan)
+    collector.poll()
+    monkeypatch.setattr(collect, "find_results", None)
+    collector.finish()
+    assert [r.missing for r in pod.read(capsys.readouterr().out).results] == [None, None]
+
+
+def test_what_was_not_measured_is_missing_with_its_cause(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.record(PERFORMANCE, reason="NoResult", message="No registered config for bert")
+    performance, accuracy = _once(pod, capsys).results
+    assert performance.missing == "No registered config for bert"
+    assert accuracy.missing == "the run ended before this was measured"
+    assert pod.bench.told["verdicts"] == {"MISSING": 2}
+
+
+def test_a_record_of_another_run_is_never_read(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(PERFORMANCE, uid="an-earlier-run")
+    assert [r.missing for r in _once(pod, capsys).results] == ["the run ended before this was measured"] * 2
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"mlperf_log_summary.txt": b"\xff\xfe\x00" * 50, "mlperf_log_detail.txt": b"\x00", "metadata.json": "["},
+        {"mlperf_log_summary.txt": "", "mlperf_log_detail.txt": "", "metadata.json": ""},
+        {
+            "metadata.json": "[" * 100000,
+            "mlperf_log_detail.txt": ":::MLLOG " + "[" * 100000,
+            "mlperf_log_summary.txt": "",
+        },
+        {"mlperf_log_detail.txt": detail("Server")},
+        {
+            "mlperf_log_detail.txt": detail(effective_test_mode=ACCURACY),
+            "mlperf_log_summary.txt": "",
+            "metadata.json": "",
+        },
+        {"mlperf_log_summary.txt": "", "mlperf_log_detail.txt": detail(result_validity=None), "metadata.json": "{}"},
+    ],
+)
+def test_files_that_are_no_result_never_give_a_verdict(
+    pod: Pod, files: dict[str, str | bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pod.logs(PERFORMANCE, **files)
+    pod.record(PERFORMANCE)
+    pod.measure(ACCURACY)
+    performance, accuracy = _once(pod, capsys).results
+    assert performance.validity is None or performance.message
+    assert accuracy.missing is None
+
+
+def test_a_parser_that_fails_costs_one_entry(
+    pod: Pod, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Path) -> None:
+        raise RecursionError("too\ndeep")
+
+    monkeypatch.setattr(collect, "find_results", broken)
+    pod.measure(PERFORMANCE)
+    performance, _ = _once(pod, capsys).results
+    assert performance.missing == "the result cannot be read: RecursionError: too deep"
+
+
+def test_a_number_that_is_none_is_no_result(
+    pod: Pod, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nan = {"name": "m", "value": float("nan"), "unit": "u"}
+
+    def found(entry: dict[str, Any], *_: object) -> Any:
+        return collect.missing(entry, "").model_copy(update={"missing": None, "metric": Metric(**nan)})
+
+    monkeypatch.setattr(collect, "to_status", found)
+    pod.measure(PERFORMANCE)
+    performance, _ = _once(pod, capsys).results
+    assert performance.missing == "the result holds a value that is no number"
+
+
+def test_results_of_another_pair_are_missing(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(PERFORMANCE)
+    pod.folder(PERFORMANCE).parent.rename(pod.folder(PERFORMANCE).parent.with_name("bert-99.9"))
+    (pod.bench.results / "logs" / PERFORMANCE / "A100_SXM4_40GBx8_TRT/bert-99.9/Offline/metadata.json").unlink()
+    performance, _ = _once(pod, capsys).results
+    assert performance.missing == "the logs are of bert-99.9 Offline, asked for was bert-99 Offline"
+
+
+def test_two_results_where_one_belongs_are_none(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(PERFORMANCE)
+    write(pod.folder(PERFORMANCE).parents[1] / "bert-99.9/Offline", {"mlperf_log_detail.txt": detail()})
+    performance, _ = _once(pod, capsys).results
+    assert str(performance.missing).startswith("2 results in ")
+
+
+def test_a_broken_folder_beside_the_result_costs_nothing(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(PERFORMANCE)
+    write(pod.folder(PERFORMANCE) / "more", {"metadata.json": "{"})
+    assert _once(pod, capsys).results[0].validity == "VALID"
+
+
+def test_accuracy_of_another_engine_is_no_part_of_the_verdict(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(PERFORMANCE, engines={"a.plan": "1"})
+    pod.measure(ACCURACY, engines={"a.plan": "2"})
+    performance, accuracy = _once(pod, capsys).results
+    assert performance.validity == "VALID"
+    assert "another engine" in str(accuracy.missing)
+
+
+def test_a_pair_that_was_measured_again_is_reported_again(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(PERFORMANCE, finishedAt="1")
+    pod.measure(ACCURACY)
+    collector = Collector(pod.plan)
+    collector.poll()
+    pod.measure(PERFORMANCE, finishedAt="2")
+    collector.poll()
+    collector.finish()
+    log = capsys.readouterr().out
+    assert log.count('"kind": "result"') == 3
+    assert sorted(str(result.mode) for result in pod.read(log).results) == [ACCURACY, PERFORMANCE]
+
+
+def test_a_pair_whose_second_measuring_never_ended_is_missing(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(PERFORMANCE)
+    collector = Collector(pod.plan)
+    collector.poll()
+    (pod.bench.results / "steps/harness-PerformanceOnly.json").unlink()
+    collector.finish()
+    assert all(result.missing for result in pod.read(capsys.readouterr().out).results)
+
+
+def test_a_volume_that_takes_no_report_does_not_stop_it(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(PERFORMANCE)
+    (pod.bench.results / "report.json/in-the-way").mkdir(parents=True)
+    assert _once(pod, capsys).results[0].validity == "VALID"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"uid": 3}', '{"uid": "uid-1", "reason": 5}', "null"])
+def test_a_record_that_is_none_is_a_missing_result(pod: Pod, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(PERFORMANCE)
+    write(pod.bench.results / "steps", {"harness-PerformanceOnly.json": content})
+    assert _once(pod, capsys).results[0].missing
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"missing": "why"}, "MISSING"),
+        ({"mode": PERFORMANCE, "validity": "INVALID"}, "INVALID"),
+        ({"mode": PERFORMANCE}, "MISSING"),
+        ({"mode": ACCURACY}, "UNJUDGED"),
+        ({"mode": ACCURACY, "accuracy": [{"name": "F1", "value": 1}]}, "UNJUDGED"),
+        ({"mode": ACCURACY, "accuracy": [{"name": "F1", "value": 1, "passed": False}]}, "FAILED"),
+    ],
+)
+def test_a_verdict_is_one_word(fields: dict[str, Any], word: str) -> None:
+    base = {"benchmark": "bert", "variant": "bert-99", "scenario": "Offline", "mode": PERFORMANCE}
+    assert collect.verdict(ResultStatus.model_validate({**base, **fields})) == word
+
+
+def _start(pod: Pod, *arguments: str) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "mlperf_operator.agent.collect", *arguments]
+    folder = str(Path(collect.__file__).parents[2])
+    environment = {**os.environ, **pod.bench.environment, "PYTHONPATH": folder}
+    return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_sidecar_started_anew_reports_the_whole_in_its_own_log(pod: Pod) -> None:
+    pod.measure(PERFORMANCE)
+    first = _start(pod)
+    assert first.stdout is not None
+    first.stdout.readline()
+    first.kill()
+    first.communicate()
+    second = _start(pod)
+    assert second.stdout is not None
+    line = second.stdout.readline()
+    pod.measure(ACCURACY)
+    line += second.stdout.readline()
+    second.send_signal(signal.SIGTERM)
+    rest, _ = second.communicate(timeout=20)
+    assert second.returncode == 0
+    assert [result.missing for result in pod.read(line + rest).results] == [None, None]
+    again, _ = _start(pod, "--once").communicate(timeout=20)
+    assert pod.read(again) == pod.read(line + rest)
