@@ -14,7 +14,6 @@ from pydantic.alias_generators import to_camel
 
 from mlperf_operator.results import Result, find_results
 
-
 _MAX_WIDTH = 40
 """Characters that a column of the table is filled up to; a longer text pushes only its own row."""
 

@@ -26,7 +26,7 @@ def checked(fields: Mapping[str, FieldType], values: Mapping[str, Any]) -> tuple
     for name, value in values.items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {near[0]}?" if near else "."
             problems.append(f"there is no field {name}{hint} Possible: {', '.join(sorted(fields))}")
             continue
         try:

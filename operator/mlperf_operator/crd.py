@@ -72,13 +72,18 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any], path: 
             [result["additionalProperties"]] = (structural(v, definitions, f"{path}[]") for v in value.values())
         elif key == "const":
             result["enum"] = [value]
-        elif key == "default" and isinstance(value, dict):
-            result[key] = {name: inner for name, inner in value.items() if inner is not None}
         elif _is_kept(key, value):
-            result[key] = value
+            result[key] = _set_fields(value)
         elif key not in _DROPPED and not (key == "default" and value is None):
             raise SchemaError(f"{path}: {key} has no form in a structural schema")
     return result
+
+
+def _set_fields(value: object) -> object:
+    """Return a default without the fields that it leaves unset."""
+    if isinstance(value, Mapping):
+        return {name: inner for name, inner in value.items() if inner is not None}
+    return value
 
 
 def _is_kept(key: str, value: object) -> bool:

@@ -20,7 +20,7 @@ READ_DEADLINE = timedelta(minutes=15)
 """How long the results of a complete Job are looked for, from its end or from the start of the second try."""
 
 LOG_DEADLINE = timedelta(minutes=1)
-"""How long the log of a failed Job's pod is asked for, while the API server or the kubelet does not answer."""
+"""How long a log that cannot be read, or is not whole, is asked for again where nothing else is left."""
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -105,7 +105,7 @@ class Observer:
             try:
                 return replace(observed, report=await self._read(pods[-1], run.metadata.uid))
             except ReportError as error:
-                why, hope = str(error), hope or not pods[-1].ended
+                why, hope = str(error), hope or not pods[-1].ended or now < _ended(job) + LOG_DEADLINE
             except ApiError as error:
                 if job.outcome == "Failed" and _may_pass(error) and now < _ended(job) + LOG_DEADLINE:
                     # A failed run ends with this pass; the queue comes back for what was measured before.

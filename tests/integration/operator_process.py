@@ -34,6 +34,7 @@ class OperatorProcess:
         settings = {
             "NAMESPACE": namespace,
             "IDENTITY": identity,
+            "ALLOWED_HOST_PATHS": "/mnt/scratch",
             "HEALTH_PORT": str(self.port),
             "LEASE_DURATION_SECONDS": "5",
             "LEASE_RENEW_DEADLINE_SECONDS": "3",

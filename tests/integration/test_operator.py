@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ class Watcher:
 
     async def suspend(self, *, wanted: bool) -> None:
         await api_server.merge(self.cluster, MLPERF_RUNS, self.namespace, "demo", {"spec": {"suspend": wanted}})
+
+    async def enforce(self, level: str) -> None:
+        """Set the namespace's level of PodSecurity."""
+        labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}}
+        url = f"/api/v1/namespaces/{self.namespace}"
+        await self.cluster._json("PATCH", url, labels, content_type="application/merge-patch+json")
+
+    async def job_is_suspended(self) -> bool:
+        job = await self.get(JOBS)
+        return job is not None and bool(job["spec"].get("suspend"))
 
     async def pod(self) -> dict[str, Any]:
         """Wait for the run's one pod that is not being deleted."""
@@ -136,7 +147,7 @@ async def test_a_run_that_no_suite_knows_is_refused_and_told_so(watcher: Watcher
     refused = await watcher.says("Accepted", "False", "UnknownSuite")
     assert "reference-cpu" in refused["message"]
     assert await watcher.list(JOBS) == []
-    await until(lambda: _gone(watcher, MLPERF_RUNS, "demo"))
+    await until(partial(_gone, watcher, MLPERF_RUNS, "demo"))
 
 
 async def test_a_job_that_the_api_server_refuses_is_told_and_ends_the_run_in_time(
@@ -154,28 +165,22 @@ async def test_a_pod_that_cannot_start_ends_the_run_and_its_job_is_suspended(
     await watcher.create(startTimeoutSeconds=10)
     ended = await watcher.says("Succeeded", "False", "Unschedulable")
     assert "startTimeoutSeconds (10 s)" in ended["message"]
-
-    async def stopped() -> bool:
-        job = await watcher.get(JOBS)
-        return job is not None and job["spec"]["suspend"] and await watcher.list(PODS) == []
-
-    await until(stopped)
+    await until(watcher.job_is_suspended)
+    await until(partial(_none, watcher, PODS))
 
 
-async def test_a_namespace_whose_security_level_refuses_the_pod_is_named(
+async def test_a_pod_that_the_namespaces_security_level_refuses_never_starts_later(
     watcher: Watcher, operator: OperatorProcess
 ) -> None:
-    level = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}}
-    url = f"/api/v1/namespaces/{watcher.namespace}"
-    await watcher.cluster._json("PATCH", url, level, content_type="application/merge-patch+json")
-    # No host path is allowed by this operator's settings, so a pod that is refused is made by hand from the Job's.
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
-    await watcher.cluster._json("POST", f"{url}/resourcequotas", quota)
-    await watcher.create(startTimeoutSeconds=20)
-    await watcher.says("Succeeded", "Unknown", "QuotaExceeded")
-    await watcher.says("Succeeded", "False", "QuotaExceeded")
-    job = await watcher.get(JOBS)
-    assert job is not None
+    await watcher.enforce("baseline")
+    await watcher.create(startTimeoutSeconds=12, scratch={"hostPath": {"path": "/mnt/scratch/demo"}})
+    await watcher.says("Succeeded", "Unknown", "PodSecurityRefused")
+    ended = await watcher.says("Succeeded", "False", "PodSecurityRefused")
+    assert "label the namespace" in ended["message"]
+    await until(watcher.job_is_suspended)
+    await watcher.enforce("privileged")
+    await asyncio.sleep(3)
+    assert await watcher.list(PODS) == []
 
 
 async def test_a_suspended_run_resumes_with_a_new_start_clock(watcher: Watcher, operator: OperatorProcess) -> None:
@@ -211,7 +216,7 @@ async def test_a_complete_job_whose_log_cannot_be_read_is_no_success(
 ) -> None:
     run = await watcher.create()
     report = {"kind": "report", "uid": run["metadata"]["uid"], "count": 0, "sha256": "0" * 64}
-    ended = {**{stage: (0, "") for stage in (*PREPARE_STAGES, "run")}, "collect": (0, json.dumps(report))}
+    ended = {**dict.fromkeys((*PREPARE_STAGES, "run"), (0, "")), "collect": (0, json.dumps(report))}
     await watcher.kubelet_says(await watcher.pod(), "Succeeded", ended)
     await watcher.says("Succeeded", "Unknown", "ResultsNotCollected")
     await watcher.says("ResultsValid", "Unknown", "ResultsNotCollected")
@@ -231,9 +236,13 @@ async def test_a_deleted_run_takes_its_children_along_and_its_name_can_be_used_a
     assert job["metadata"]["ownerReferences"][0]["uid"] == second["metadata"]["uid"]
     await watcher.cluster.delete(MLPERF_RUNS, watcher.namespace, "demo", second["metadata"]["uid"])
     for resource, name in CHILDREN:
-        await until(lambda resource=resource, name=name: _gone(watcher, resource, name))
+        await until(partial(_gone, watcher, resource, name))
     await asyncio.sleep(3)
     assert await watcher.list(JOBS) == []
+
+
+async def _none(watcher: Watcher, resource: Resource) -> bool:
+    return await watcher.list(resource) == []
 
 
 async def _gone(watcher: Watcher, resource: Resource, name: str) -> bool:

@@ -70,7 +70,7 @@ def place_of(parts: Sequence[str], logged: str | None) -> Place:
         variant=above.strip("/") or None,
         accuracy_run="accuracy" in inner or "accuracyonly" in inner,
         ranging="ranging" in inner,
-        compliance=any(name.startswith("test0") for name in inner),
+        compliance=any(re.match(r"test\d\d", name) for name in inner),
     )
 
 

@@ -12,7 +12,7 @@ from mlperf_operator.results.layout import Place, is_same_scenario, place_of, sc
 from mlperf_operator.results.metadata import Metadata
 from mlperf_operator.results.metrics import metric_from_detail, metric_from_summary
 from mlperf_operator.results.model import MIN_DURATION_MS, Accuracy, Metric, Mode, Result, ResultError, Validity
-from mlperf_operator.results.notes import log_notes, metadata_notes
+from mlperf_operator.results.notes import log_notes, metadata_notes, summary_note
 from mlperf_operator.results.summary import Summary
 
 
@@ -80,6 +80,7 @@ def merge(files: Files) -> Result:
         *([files.metadata_error] if files.metadata_error else []),
         *log_notes(files.summary, files.detail, place, logged.scenario),
         *(metadata_notes(metadata, logged.validity, metric, logged.detail, place.variant) if metadata else []),
+        *summary_note(metric, metric_from_summary(logged.scenario or place.scenario, logged.summary)),
         *([_OTHER_RUN] if stale else []),
         *accuracy_notes,
     ]

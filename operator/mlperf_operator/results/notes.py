@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from mlperf_operator.results.detail import DetailLog
 from mlperf_operator.results.layout import Place, is_same_scenario, short_name
 from mlperf_operator.results.metadata import Metadata
@@ -39,6 +41,18 @@ def _unfinished(summary: Summary | None, detail: DetailLog) -> list[str]:
     if mode == "PerformanceOnly" and word is None and (summary is None or summary.validity is None):
         return ["there is no verdict: the run did not finish"]
     return []
+
+
+def summary_note(metric: Metric | None, headline: Metric | None) -> list[str]:
+    """Return where the two logs name different numbers, as those of two runs in one folder do."""
+    if metric is None or headline is None or metric.value is None or headline.value is None:
+        return []
+    # A summary prints two places, or six digits.
+    close = math.isclose(metric.value, headline.value, rel_tol=0.001, abs_tol=0.01)
+    if close or metric.unit != headline.unit:
+        return []
+    said = f"the summary says {headline.name} {headline.value:.10g}"
+    return [f"{said}, the detail log {metric.value:.10g}, which is taken"]
 
 
 def metadata_notes(

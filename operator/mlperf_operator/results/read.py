@@ -50,7 +50,8 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
 
     os.walk would do, but up to Python 3.11 it calls itself for each level and fails in a very deep tree.
     """
-    names, files = [], []
+    names: list[str] = []
+    files: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             (names if entry.is_dir(follow_symlinks=False) else files).append(entry.name)

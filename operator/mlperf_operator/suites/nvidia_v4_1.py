@@ -16,10 +16,42 @@ from mlperf_operator.suites.model import (
     SystemSpec,
 )
 
+MIB = 1024**2
 GIB = 1024**3
 _AMPERE = ("SM=80", "NVSI_ARCH=Ampere")
 _TRITON = "the v4.1 tree cannot build its Triton backend for A100 (BUILD_TRITON=0 in Makefile.docker)"
-_SQUAD_MD5 = "3e85deb501d4e538b6bc56f786231552"
+
+# Every path is written out: what fails is removed before a retry, and must not be another benchmark's.
+_BERT_DATA = (Postcondition(glob="/scratch/data/squad/dev-v1.1.json", md5="3e85deb501d4e538b6bc56f786231552"),)
+# Checksums as in mlcommons/mlperf-automations, script/get-ml-model-bert-large-squad and get-ml-model-3d-unet-kits19.
+_BERT_MODELS = (
+    Postcondition(glob="/scratch/models/bert/bert_large_v1_1.onnx", md5="819b25b19cd8e59080c10892689750ca"),
+    Postcondition(glob="/scratch/models/bert/bert_large_v1_1_fake_quant.onnx", md5="45f88ffb2915362242703c85c38ec2d4"),
+    Postcondition(glob="/scratch/models/bert/vocab.txt", min_bytes=200_000),
+)
+# 10833 sequences of 384 32-bit numbers.
+_BERT_TENSORS = tuple(
+    Postcondition(glob=f"/scratch/preprocessed_data/squad_tokenized/{name}.npy", min_bytes=10833 * 384 * 4)
+    for name in ("input_ids", "input_mask", "segment_ids")
+)
+_KITS = "/scratch/data/KiTS19"
+_UNET_DATA = (
+    Postcondition(glob=f"{_KITS}/inference_cases.json"),
+    Postcondition(glob=f"{_KITS}/calibration_cases.json"),
+    # 43 cases for inference, of which 00400 is made from 00185, and 20 for calibration.
+    Postcondition(glob=f"{_KITS}/kits19/data/case_00400/imaging.nii.gz", min_bytes=MIB),
+    Postcondition(glob=f"{_KITS}/kits19/data/case_*/imaging.nii.gz", min_count=63),
+    Postcondition(glob=f"{_KITS}/kits19/data/case_*/segmentation.nii.gz", min_count=63),
+)
+_UNET_MODELS = (
+    Postcondition(glob="/scratch/models/3d-unet-kits19/3dUNetKiTS19.onnx", md5="82f0618fde78f9839e7c712274019b4a"),
+)
+_UNET_TENSORS = (
+    Postcondition(glob="/scratch/preprocessed_data/KiTS19/inference/int8/*.npy", min_count=43),
+    Postcondition(glob="/scratch/preprocessed_data/KiTS19/calibration/fp32/*.npy", min_count=20),
+    Postcondition(glob="/scratch/preprocessed_data/KiTS19/etc/gaussian_patches.npy"),
+    Postcondition(glob="/scratch/preprocessed_data/KiTS19/reference/preprocessed_files.pkl"),
+)
 
 NVIDIA_V4_1 = Suite(
     name="nvidia-v4.1",
@@ -92,10 +124,7 @@ NVIDIA_V4_1 = Suite(
                     per_benchmark=True,
                     scope="Shared",
                     retries=3,
-                    postconditions={
-                        "bert": (Postcondition(glob="/scratch/data/**/dev-v1.1.json", md5=_SQUAD_MD5),),
-                        "3d-unet": (Postcondition(glob="/scratch/data/**/case_00400/imaging.nii.gz"),),
-                    },
+                    postconditions={"bert": _BERT_DATA, "3d-unet": _UNET_DATA},
                 ),
             ),
         ),
@@ -107,13 +136,7 @@ NVIDIA_V4_1 = Suite(
                     per_benchmark=True,
                     scope="Shared",
                     retries=3,
-                    postconditions={
-                        "bert": (
-                            Postcondition(glob="/scratch/models/**/bert*.onnx", min_count=2),
-                            Postcondition(glob="/scratch/models/**/vocab.txt"),
-                        ),
-                        "3d-unet": (Postcondition(glob="/scratch/models/**/*.onnx"),),
-                    },
+                    postconditions={"bert": _BERT_MODELS, "3d-unet": _UNET_MODELS},
                 ),
             ),
         ),
@@ -124,10 +147,7 @@ NVIDIA_V4_1 = Suite(
                     target="preprocess_data",
                     per_benchmark=True,
                     scope="Shared",
-                    postconditions={
-                        "bert": (Postcondition(glob="/scratch/preprocessed_data/**/input_ids.npy"),),
-                        "3d-unet": (Postcondition(glob="/scratch/preprocessed_data/**/preprocessed_files.pkl"),),
-                    },
+                    postconditions={"bert": _BERT_TENSORS, "3d-unet": _UNET_TENSORS},
                 ),
             ),
         ),

@@ -11,7 +11,7 @@ from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import a100, run
 
-LIMITS = Limits(suites=BUILT_IN, host_paths=("/mnt/scratch",), images=("mirror.example/",))
+LIMITS = Limits(suites=BUILT_IN, host_paths=("/mnt/scratch",), images=("mirror.example/", "registry.example"))
 
 REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
     ("an unknown suite", run({"suite": "nvidia-v9"}), "UnknownSuite", ["nvidia-v9", "nvidia-v4.1", "reference-cpu"]),
@@ -45,6 +45,13 @@ REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
         ["/mnt/scratchy"],
     ),
     ("a foreign image", run({"image": "evil.example/x:1"}), "ImageNotAllowed", ["evil.example", "mirror.example/"]),
+    (
+        "an image of a registry that only begins alike",
+        run({"image": "registry.example.evil/x:1"}),
+        "ImageNotAllowed",
+        ["registry.example.evil", "registry.example"],
+    ),
+    ("fewer GPUs than the system has", a100(gpu={"count": 4}), "GPUCountMismatch", ["4", "A100_SXM4_40GBx8", "8"]),
     (
         "a driver to install",
         a100(driver={"policy": "Ensure"}),
@@ -89,6 +96,8 @@ def test_a_run_that_cannot_be_is_refused_and_told_what_is_possible(
         {"scratch": {"hostPath": {"path": "/mnt/scratch/team"}}},
         {"scratch": {"hostPath": {"path": "/mnt/scratch"}}},
         {"image": "mirror.example/harness:2"},
+        {"image": "registry.example/harness:2"},
+        {"gpu": {"count": 2}},
         {"image": BUILT_IN["reference-cpu"].image},
         {"driver": {"policy": "Verify"}},
         {"gpu": {"access": "ResourceClaim"}},

@@ -225,6 +225,17 @@ def test_prepared_follows_the_init_stages(
     assert word in found.message
 
 
+def test_nobody_looked_at_the_driver_of_a_refused_run() -> None:
+    refused = Facts(run=a100(), refusal=Refusal("UnknownSuite", "suite x is not there"))
+    assert (_find(refused, C.DRIVER_READY).status, _find(refused, C.DRIVER_READY).reason) == (U, "NotVerified")
+    assert (_find(refused, C.PREPARED).status, _find(refused, C.PREPARED).reason) == (F, "UnknownSuite")
+
+
+def test_a_run_that_ended_before_its_stages_says_why_it_is_not_prepared() -> None:
+    facts = Facts(run=run(), suite=BUILT_IN["reference-cpu"], outcome=FAILED, stages=tuple(stage_statuses(None)))
+    assert (_find(facts, C.PREPARED).status, _find(facts, C.PREPARED).reason) == (F, "StageFailed")
+
+
 def test_the_transition_time_moves_only_when_the_status_does() -> None:
     stored = {
         "conditions": [

@@ -10,7 +10,7 @@ import pytest
 
 from mlperf_operator import plan
 from mlperf_operator.observed import Blocked, Observed
-from mlperf_operator.plan import Create, DeleteRun, Inputs, SetSuspend
+from mlperf_operator.plan import Create, DeleteJob, DeleteRun, Inputs, SetSuspend
 from mlperf_operator.resources.stage_plan import build_plan
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import IMAGES, NOW, UID, a100, job, pod, run, up_to
@@ -172,12 +172,21 @@ def test_a_finished_run_stops_a_job_that_would_go_on() -> None:
     assert plan.finish(finished, Observed(job=job(outcome="Complete")), NOW) == []
 
 
+def test_a_queued_job_of_a_finished_run_is_deleted_even_while_it_waits() -> None:
+    finished = run({"queueName": "gpus"}, FINISHED)
+    for found in (job(), job(suspend=True)):
+        assert plan.finish(finished, Observed(job=found), NOW) == [DeleteJob()]
+    assert plan.finish(finished, Observed(job=job(deleting=True)), NOW) == []
+    assert plan.finish(finished, Observed(), NOW) == []
+
+
 def test_a_run_is_deleted_when_its_time_to_live_is_over_and_not_before() -> None:
     finished = run({"ttlSecondsAfterFinished": 60}, FINISHED)
     early, late = NOW + timedelta(seconds=59), NOW + timedelta(seconds=60)
     assert plan.finish(finished, Observed(), early) == []
     assert plan.next_look(finished, Observed(), early) == timedelta(seconds=1)
     assert plan.finish(finished, Observed(), late) == [DeleteRun()]
+    assert plan.next_look(finished, Observed(), late) == timedelta(seconds=10)
     assert plan.next_look(run(status=FINISHED), Observed(), late) is None
 
 
@@ -207,14 +216,28 @@ def test_results_are_not_read_again_while_the_pod_may_still_report() -> None:
     [
         (Observed(), 10),
         (Observed(blocked=Blocked("ConfigMapNotFound", "x")), 10),
+        (Observed(job=job(suspended=True), pods=(pod(up_to("code")),)), None),
         (Observed(job=job()), 5),
         (Observed(job=job(), pods=(pod(),)), 1800),
         (Observed(job=job(), pods=(pod(up_to("code")),)), 172800 + 360),
         (Observed(job=job(outcome="Complete")), 10),
     ],
 )
-def test_time_alone_is_looked_at_when_it_decides(observed: Observed, seconds: int) -> None:
-    assert plan.next_look(run(), observed, NOW) == timedelta(seconds=seconds)
+def test_time_alone_is_looked_at_when_it_decides(observed: Observed, seconds: int | None) -> None:
+    expected = None if seconds is None else timedelta(seconds=seconds)
+    assert plan.next_look(run(), observed, NOW) == expected
+
+
+def test_a_blocked_start_is_tried_again_also_after_its_deadline_while_the_run_is_suspended() -> None:
+    blocked, start = Observed(blocked=Blocked("ConfigMapNotFound", "x")), timedelta(seconds=1800)
+    assert plan.next_look(run(), blocked, NOW + start - timedelta(seconds=4)) == timedelta(seconds=4)
+    assert plan.next_look(run({"suspend": True}), blocked, NOW + start) == timedelta(seconds=10)
+
+
+def test_a_job_without_a_pod_is_asked_why_now_and_then() -> None:
+    lacking = Observed(job=job(), pods=(pod(phase="Failed"),))
+    assert plan.next_look(run(), lacking, NOW) == timedelta(seconds=15)
+    assert plan.next_look(run(), lacking, NOW + timedelta(seconds=15)) == timedelta(seconds=30)
 
 
 def test_a_suspended_run_waits_for_nothing() -> None:

@@ -89,6 +89,28 @@ def test_a_report_of_another_run_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"metric": {"name": "m", "value": float("nan"), "unit": "ns"}}, "is no number"),
+        ({"accuracy": [{"name": "a", "value": float("inf")}]}, "is no number"),
+        ({"accuracy": [{"name": "a", "value": 1.0, "threshold": float("nan")}]}, "is no number"),
+        ({"mode": "Other"}, "a result that is none"),
+    ],
+)
+def test_a_result_that_the_api_cannot_hold_is_refused(changes: dict[str, object], why: str) -> None:
+    line = json.dumps({"kind": "result", "uid": UID, "result": {**result(), **changes}}) + "\n"
+    closing, sha256 = _closing([line])
+    with pytest.raises(ReportError, match=why):
+        parse_log(line + closing, UID, sha256)
+
+
+def test_a_line_that_is_nested_without_end_is_noise() -> None:
+    lines = [_line()]
+    closing, sha256 = _closing(lines)
+    assert len(parse_log(lines[0] + closing + "[" * 100_000, UID, sha256).results) == 1
+
+
+@pytest.mark.parametrize(
     ("container", "why"),
     [
         (None, "not reported"),

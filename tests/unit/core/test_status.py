@@ -144,6 +144,14 @@ def test_waiting_for_a_reason_of_note_is_told_while_it_lasts() -> None:
     assert [(n.kind, n.reason) for n in notes(before, after)] == [("Warning", "GPUNotAllocatable")]
 
 
+@pytest.mark.parametrize(
+    "reason", ["Queued", "Resuming", "Collecting", "Ending", "WaitingForDeletion", "PodNotCreated"]
+)
+def test_waiting_that_asks_nothing_of_anybody_is_no_warning(reason: str) -> None:
+    unknown = [{"type": "Succeeded", "status": "Unknown", "reason": reason}]
+    assert notes(MLPerfRunStatus(), MLPerfRunStatus.model_validate({"conditions": unknown})) == []
+
+
 def test_the_same_event_has_the_same_name_and_fits_the_api() -> None:
     note = notes(MLPerfRunStatus(), _next(Observed(job=job())))[0]
     first, again = event(run(), note, NOW, 1), event(run(), note, NOW + timedelta(hours=1), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -94,10 +95,8 @@ class Story(RuleBasedStateMachine):
         self.world.troubles = [*[None] * after, refusal]
         if not self.finished() and self.nature.job() is None:
             self.nature.excuses |= {"QuotaExceeded"}
-        try:
+        with suppress(ApiError):
             at_once(self.operator.reconcile(look=False))
-        except ApiError:
-            pass
         self.world.troubles = []
 
     @rule(kind=st.sampled_from(("MLPerfRun", "Job", "Pod")))

@@ -82,6 +82,9 @@ async def test_a_report_of_another_uid_is_never_taken() -> None:
     world.end_pod(world.start_pod(), uid="another-run")
     world.end_job()
     await operator.reconcile()
+    assert world.condition("Succeeded") == ("Unknown", "ResultsNotCollected")
+    world.now += timedelta(minutes=1)
+    await operator.reconcile()
     assert world.condition("Succeeded") == ("False", "ResultsNotCollected")
     assert world.condition("ResultsValid") == ("Unknown", "ResultsNotCollected")
     assert "results" not in world.run()["status"] or not world.run()["status"]["results"]

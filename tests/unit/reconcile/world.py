@@ -111,8 +111,7 @@ class World:
             if (kind, name) in self.objects:
                 raise _found(409, "AlreadyExists")
             self.created.append(f"{kind} {name}")
-            stored = self.put(body)
-        return stored
+            return self.put(body)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
         with self._request():
@@ -136,8 +135,7 @@ class World:
             if body is None or body["metadata"]["uid"] != uid:
                 raise _found(404, "NotFound")
             body["status"] = copy.deepcopy(dict(status))
-            stored = self.put(body)
-        return stored
+            return self.put(body)
 
     async def emit_event(self, body: Mapping[str, Any]) -> None:
         with self._request():
@@ -219,14 +217,14 @@ class FixedInputs:
 class Operator:
     """One life of the operator: its caches are taken from the world when it looks, or are as old as a test wants."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, limits: Limits = LIMITS) -> None:
         self.world = world
         self.runs: dict[str, RunRecord] = {}
         self.jobs: list[JobRecord] = []
         self.pods: list[PodRecord] = []
         views = Views(runs=self.runs, jobs=_ByRun(self.jobs), pods=_ByRun(self.pods))
         self.reconciler = Reconciler(
-            cast("Cluster", world), views, LIMITS, cast("InputsReader", FixedInputs()), now=lambda: world.now
+            cast("Cluster", world), views, limits, cast("InputsReader", FixedInputs()), now=lambda: world.now
         )
 
     def look(self, kinds: Collection[str] = ("MLPerfRun", "Job", "Pod")) -> None:

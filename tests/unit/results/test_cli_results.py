@@ -13,7 +13,10 @@ from typer.testing import CliRunner, Result
 from mlperf_operator.cli import app
 from unit.results.logs import DETAIL, SUMMARY, detail, metadata, summary, write
 
-LOGS: dict[str, str | bytes] = {DETAIL: detail(result_samples_per_second=1.5), SUMMARY: summary()}
+LOGS: dict[str, str | bytes] = {
+    DETAIL: detail(result_samples_per_second=1.5),
+    SUMMARY: summary("Samples per second: 1.5"),
+}
 
 
 def _results(*arguments: str | Path) -> Result:

@@ -117,6 +117,17 @@ def test_invalid_wins_when_the_two_logs_differ(tmp_path: Path) -> None:
     assert "the summary says INVALID, the detail log VALID; taken as INVALID" in found.warnings
 
 
+def test_a_summary_of_another_run_is_said(tmp_path: Path) -> None:
+    found = read(tmp_path, {DETAIL: OFFLINE, SUMMARY: summary("Samples per second: 99.1")})
+    assert found.metric == Metric("result_samples_per_second", 100.5, "samples/s")
+    assert found.warnings == ("the summary says Samples per second 99.1, the detail log 100.5, which is taken",)
+
+
+def test_the_digits_that_a_summary_leaves_out_are_no_difference(tmp_path: Path) -> None:
+    log = detail(result_samples_per_second=1.496)
+    assert read(tmp_path, {DETAIL: log, SUMMARY: summary("Samples per second: 1.50")}).warnings == ()
+
+
 def test_an_invalid_result_says_why_with_and_without_a_summary(tmp_path: Path) -> None:
     block = "Recommendations:\n * Reduce target QPS."
     with_summary = read(tmp_path / "a", {SUMMARY: summary(verdict="INVALID", stopping="NO", block=block)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from mlperf_operator.results import Accuracy, find_results
 from mlperf_operator.results.layout import place_of
 from unit.results.logs import DETAIL, FOOTER, SUMMARY, detail, metadata, summary, write
 
-LOGS: dict[str, str | bytes] = {DETAIL: detail(result_samples_per_second=1.5), SUMMARY: summary()}
+LOGS: dict[str, str | bytes] = {
+    DETAIL: detail(result_samples_per_second=1.5),
+    SUMMARY: summary("Samples per second: 1.5"),
+}
 F1 = '{"exact_match": 83.0, "f1": 90.38}'
 
 
@@ -79,11 +83,23 @@ def test_the_accuracy_of_a_compliance_test_has_no_threshold_and_no_warning(tmp_p
     assert [found.warnings for found in find_results(tmp_path)] == [(), (), ()]
 
 
-def test_a_very_deep_tree_is_searched_to_the_bottom(tmp_path: Path) -> None:
-    deep = "/".join("a" * 1200)
-    write(tmp_path / deep, LOGS)
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """Yield a folder deeper than Python calls functions, and remove it: shutil would call itself for each level."""
+    folders = [tmp_path / "/".join("a" * depth) for depth in range(1, 1201)]
+    for folder in folders:
+        folder.mkdir()
+    yield folders[-1]
+    for file in folders[-1].iterdir():
+        file.unlink()
+    for folder in reversed(folders):
+        folder.rmdir()
+
+
+def test_a_very_deep_tree_is_searched_to_the_bottom(tmp_path: Path, deep: Path) -> None:
+    write(deep, LOGS)
     write(tmp_path / "b", LOGS)
-    assert _paths(tmp_path) == [deep, "b"]
+    assert _paths(tmp_path) == [str(deep.relative_to(tmp_path)), "b"]
 
 
 def test_one_unreadable_result_is_not_the_end(tmp_path: Path) -> None:

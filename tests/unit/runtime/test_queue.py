@@ -81,3 +81,15 @@ def test_failures_wait_longer_each_time_until_forgotten() -> None:
 
     with asyncio.Runner(loop_factory=SkippingLoop) as runner:
         assert runner.run(waits()) == [0.25, 0.5, 1.0, 0.25]
+
+
+def test_a_failure_waits_as_long_as_the_server_asks_for() -> None:
+    queue: WorkQueue[str] = WorkQueue(jitter=lambda: 1.0)
+
+    async def wait() -> float:
+        queue.add_rate_limited("a", 7.0)
+        await queue.get()
+        return asyncio.get_running_loop().time()
+
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        assert runner.run(wait()) == 7.0

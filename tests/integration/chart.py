@@ -1,0 +1,46 @@
+"""The chart as helm renders it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts/mlperf-operator"
+LAUNCHER = ROOT / "hack/local-cluster/launcher.py"
+NAMESPACE = "mlperf-system"
+
+Object = dict[str, Any]
+
+
+@cache
+def tools(*names: str) -> Path:
+    """Return the folder with the launcher's own build of these programs."""
+    argv = [sys.executable, str(LAUNCHER), "tools", *names]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    return Path(done.stdout.strip().rpartition("\n")[2])
+
+
+def helm(*arguments: str, values: Object | None = None) -> subprocess.CompletedProcess[str]:
+    """Run helm, with values if given."""
+    argv = [str(tools("helm") / "helm"), *arguments, *(["--values", "-"] if values is not None else [])]
+    return subprocess.run(argv, check=False, capture_output=True, text=True, input=yaml.safe_dump(values or {}))
+
+
+def render(values: Object | None = None, *arguments: str, namespace: str = NAMESPACE) -> list[Object]:
+    """Return the objects that the chart makes."""
+    options = ["--namespace", namespace, "--kube-version", "1.35.0", *arguments]
+    done = helm("template", "mlperf-operator", str(CHART), *options, values=values or {})
+    assert done.returncode == 0, done.stderr
+    return [body for body in yaml.safe_load_all(done.stdout) if body]
+
+
+def only(objects: list[Object], kind: str, name: str | None = None) -> Object:
+    """Return the one object of a kind, or of a kind and name."""
+    [found] = [o for o in objects if o["kind"] == kind and name in (None, o["metadata"]["name"])]
+    return found

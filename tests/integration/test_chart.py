@@ -1,0 +1,273 @@
+"""The chart: what helm refuses, what it renders, and that an API server takes it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import render_manifests
+from golden.cases import CASES, Case, objects
+from integration.chart import CHART, ROOT, Object, helm, only, render, tools
+from mlperf_operator.settings import Settings
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+EVERYTHING: Object = {
+    "image": {"repository": "registry.example/mlperf-operator", "tag": "1", "pullPolicy": "Always"},
+    "imagePullSecrets": [{"name": "registry"}],
+    "replicas": 2,
+    "suiteImages": {"reference-cpu": "registry.example/harness:1"},
+    "suites": [{"name": "own"}],
+    "allowedHostPaths": ["/mnt/a", "/mnt/b"],
+    "allowedImages": ["registry.example/"],
+    "workers": 4,
+    "logLevel": "DEBUG",
+    "serviceAccount": {"annotations": {"a": "b"}},
+    "nodeSelector": {"a": "b"},
+    "tolerations": [{"operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "podAnnotations": {"a": "b"},
+}
+
+USED: dict[tuple[str, str], set[str]] = {
+    # informer.py lists and watches; plan.DeleteRun deletes; apply_run_status reads before it writes.
+    ("mlperf.dev", "mlperfruns"): {"get", "list", "watch", "delete"},
+    ("mlperf.dev", "mlperfruns/status"): {"patch"},
+    ("mlperf.dev", "mlperfruns/finalizers"): {"update"},
+    # act.py creates, gets what was there, sets suspend, and deletes a queued Job of a finished run.
+    ("batch", "jobs"): {"get", "list", "watch", "create", "patch", "delete"},
+    ("", "pods"): {"list", "watch"},
+    ("", "pods/log"): {"get"},
+    ("", "configmaps"): {"get", "create"},
+    ("", "persistentvolumeclaims"): {"get", "create"},
+    ("", "events"): {"list", "create"},
+}
+
+
+def verbs(role: Object) -> dict[tuple[str, str], set[str]]:
+    return {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        if "resourceNames" not in rule
+    }
+
+
+def container(objects: list[Object]) -> Object:
+    [found] = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def test_helm_has_nothing_to_complain_about() -> None:
+    for values in ({}, EVERYTHING):
+        done = helm("lint", "--strict", str(CHART), values=values)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"replicas": 0}, "'/replicas': minimum: got 0, want 1"),
+        ({"replica": 2}, "additional properties 'replica' not allowed"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "'Always', 'IfNotPresent', 'Never'"),
+        ({"image": {"tag": 1.5}}, "'/image/tag': got number, want string"),
+        ({"image": {"repository": ""}}, "'/image/repository'"),
+        ({"image": {"pullPolicy": None}}, "missing property 'pullPolicy'"),
+        ({"resources": None}, "missing property 'resources'"),
+        ({"logLevel": "info"}, "'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
+        ({"allowedHostPaths": ["data"]}, "'/allowedHostPaths/0': 'data' does not match"),
+        ({"allowedHostPaths": "/data"}, "'/allowedHostPaths': got string, want array"),
+        ({"allowedImages": ["a,b"]}, "'/allowedImages/0'"),
+        ({"suites": [{"image": "x"}]}, "'/suites/0': missing property 'name'"),
+        ({"suiteImages": {"reference-cpu": ""}}, "'/suiteImages/reference-cpu'"),
+        ({"crds": {"instal": True}}, "additional properties 'instal' not allowed"),
+        ({"rbac": {"aggregate": "yes"}}, "'/rbac/aggregate': got string, want boolean"),
+        ({"workers": 1000}, "'/workers': maximum: got 1,000, want 256"),
+        ({"imagePullSecrets": ["registry"]}, "'/imagePullSecrets/0': got string, want object"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_named(values: Object, said: str) -> None:
+    done = helm("template", "x", str(CHART), "--kube-version", "1.35.0", values=values)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_a_cluster_that_is_too_old_is_refused() -> None:
+    done = helm("template", "x", str(CHART), "--kube-version", "1.30.0")
+    assert done.returncode != 0
+    assert "incompatible with Kubernetes v1.30.0" in done.stderr
+
+
+def test_the_operator_may_do_what_it_does_and_nothing_more() -> None:
+    objects = render()
+    assert verbs(only(objects, "ClusterRole", "mlperf-operator")) == USED
+    lease = only(objects, "Role")
+    assert lease["rules"] == [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": ["mlperf-operator"],
+            "verbs": ["get", "update"],
+        },
+    ]
+
+
+def test_the_roles_are_bound_to_the_service_account_of_the_pod() -> None:
+    objects = render(namespace="elsewhere")
+    account = only(objects, "ServiceAccount")["metadata"]
+    assert account["namespace"] == "elsewhere"
+    assert only(objects, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
+    subject = {"kind": "ServiceAccount", "name": account["name"], "namespace": "elsewhere"}
+    for kind, role in (("ClusterRoleBinding", "ClusterRole"), ("RoleBinding", "Role")):
+        binding = only(objects, kind)
+        assert binding["subjects"] == [subject]
+        assert binding["roleRef"]["kind"] == role
+
+
+def test_who_may_edit_a_namespace_may_edit_runs_there_but_not_their_status() -> None:
+    objects = render()
+    for suffix, labels in (("edit", {"edit", "admin"}), ("view", {"view"})):
+        role = only(objects, "ClusterRole", f"mlperf-operator-{suffix}")
+        found = {key.rpartition("-")[2] for key in role["metadata"]["labels"] if "aggregate-to" in key}
+        assert found == labels
+        assert {resource for _, resource in verbs(role)} == {"mlperfruns"}
+    assert not [o for o in render({"rbac": {"aggregate": False}}) if o["metadata"]["name"].endswith(("-edit", "-view"))]
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Pod"])
+def test_no_pod_of_the_chart_has_a_privilege(kind: str) -> None:
+    made = only(render(EVERYTHING), kind)
+    pod = made["spec"]["template"]["spec"] if kind == "Deployment" else made["spec"]
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    for found in pod["containers"]:
+        assert found["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+
+
+def test_the_operator_is_probed_where_it_answers() -> None:
+    operator = container(render())
+    assert operator["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "health"}
+    assert operator["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
+    assert operator["ports"] == [{"name": "health", "containerPort": Settings().health_port}]
+
+
+def test_every_value_reaches_the_operator_as_the_setting_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    prefix = Settings.model_config["env_prefix"]
+    variables = container(render(EVERYTHING))["env"]
+    names = {entry["name"].removeprefix(prefix).lower() for entry in variables}
+    assert names <= set(Settings.model_fields)
+    for entry in variables:
+        monkeypatch.setenv(entry["name"], entry.get("value", "from-the-pod"))
+    settings = Settings.from_environment()
+    assert settings.namespace == settings.identity == "from-the-pod"
+    assert settings.image == "registry.example/mlperf-operator:1"
+    assert settings.image_pull_policy == "Always"
+    assert settings.suite_images == {"reference-cpu": "registry.example/harness:1"}
+    assert settings.allowed_host_paths == ("/mnt/a", "/mnt/b")
+    assert settings.allowed_images == ("registry.example/",)
+    assert (settings.workers, settings.log_level) == (4, "DEBUG")
+    assert str(settings.suites_file) == "/etc/mlperf-operator/suites.yaml"
+
+
+def test_the_suites_of_the_administrator_are_mounted_where_they_are_read() -> None:
+    objects = render(EVERYTHING)
+    [mount] = [m for m in container(objects)["volumeMounts"] if m["name"] == "suites"]
+    assert mount["mountPath"] == "/etc/mlperf-operator"
+    kept = only(objects, "ConfigMap")
+    assert yaml.safe_load(kept["data"]["suites.yaml"]) == EVERYTHING["suites"]
+    [volume] = [v for v in only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"] if v["name"] == "suites"]
+    assert volume["configMap"]["name"] == kept["metadata"]["name"]
+
+
+def test_new_suites_restart_the_operator() -> None:
+    annotations = [
+        only(render(values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+        for values in (EVERYTHING, {**EVERYTHING, "suites": [{"name": "other"}]})
+    ]
+    assert annotations[0] != annotations[1]
+
+
+def test_the_crd_comes_with_the_chart_and_stays_when_it_goes() -> None:
+    crd = only(render(), "CustomResourceDefinition")
+    assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert not [o for o in render({"crds": {"install": False}}) if o["kind"] == "CustomResourceDefinition"]
+
+
+def test_the_notes_name_the_deployment() -> None:
+    done = helm("install", "mine", str(CHART), "--dry-run=client", "--namespace", "ns")
+    assert "deployment/mine-mlperf-operator" in done.stdout.partition("NOTES:")[2], done.stderr
+
+
+def test_no_rendered_manifest_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
+    assert render_manifests.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def kubectl(*arguments: str, kubeconfig: str = "", stdin: str = "") -> subprocess.CompletedProcess[str]:
+    argv = [str(tools("kube") / "kubectl"), *arguments]
+    environment = {**os.environ, "KUBECONFIG": kubeconfig}
+    return subprocess.run(argv, check=False, capture_output=True, text=True, input=stdin, env=environment)
+
+
+def test_kustomize_builds_the_same_objects_as_the_chart() -> None:
+    done = kubectl("kustomize", str(ROOT / "manifests"))
+    assert done.returncode == 0, done.stderr
+    built = {(o["kind"], o["metadata"]["name"]) for o in yaml.safe_load_all(done.stdout)}
+    made = {(o["kind"], o["metadata"]["name"]) for o in render() if o["kind"] != "Pod"}
+    assert built == made | {("Namespace", "mlperf-system")}
+
+
+def restricted(name: str) -> str:
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+
+
+@pytest.fixture
+def strict_namespace(kubeconfig: str) -> Iterator[str]:
+    """A namespace that takes only restricted pods, and warns of what makes others."""
+    name = f"chart-{uuid.uuid4().hex[:10]}"
+    made = kubectl("apply", "-f", "-", kubeconfig=kubeconfig, stdin=restricted(name))
+    assert made.returncode == 0, made.stderr
+    # Pods are checked for it even when nothing is stored.
+    kubectl("create", "serviceaccount", "mlperf-operator", "-n", name, kubeconfig=kubeconfig)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false", kubeconfig=kubeconfig)
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_an_api_server_takes_it_all_in_a_restricted_namespace(
+    kubeconfig: str, strict_namespace: str, values: Object
+) -> None:
+    text = yaml.safe_dump_all(o for o in render(values, namespace=strict_namespace) if o["kind"] != "ServiceAccount")
+    done = kubectl("apply", "--dry-run=server", "-f", "-", kubeconfig=kubeconfig, stdin=text)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_an_api_server_takes_what_is_made_from_a_run(kubeconfig: str, strict_namespace: str, case: Case) -> None:
+    bodies = list(objects(case).values())
+    for body in bodies:
+        body["metadata"]["namespace"] = strict_namespace
+    # kubectl keeps what it applied in an annotation, which plan.json and stage.py are too long for.
+    done = kubectl("create", "--dry-run=server", "-f", "-", kubeconfig=kubeconfig, stdin=yaml.safe_dump_all(bodies))
+    assert done.returncode == 0, done.stderr
+    # NVIDIA's image needs root; the reference suite runs where nothing is allowed.
+    assert ("would violate PodSecurity" in done.stderr) == (case.spec["suite"] == "nvidia-v4.1")
+    assert "unknown field" not in done.stderr

@@ -1,0 +1,123 @@
+"""What an administrator may set, and what they are told when it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlperf_operator.settings import Settings, SettingsError
+from mlperf_operator.suites import BUILT_IN
+
+
+def set_to(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
+    for name, value in values.items():
+        monkeypatch.setenv(f"MLPERF_OPERATOR_{name.upper()}", value)
+    return Settings.from_environment()
+
+
+def own(**changes: Any) -> dict[str, Any]:
+    """Return a suite of the administrator's own, as YAML has it."""
+    suite = BUILT_IN["reference-cpu"].model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {**suite, "name": "own", **changes}
+
+
+def file_of(tmp_path: Path, document: Any) -> str:
+    path = tmp_path / "suites.yaml"
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+    return str(path)
+
+
+def test_an_empty_environment_gives_an_operator_that_allows_nothing_extra() -> None:
+    settings = Settings.from_environment()
+    assert settings.allowed_host_paths == settings.allowed_images == ()
+    assert settings.suites() == BUILT_IN
+
+
+@pytest.mark.parametrize(("text", "paths"), [("", ()), (" , ", ()), ("/a", ("/a",)), (" /a, /b ,", ("/a", "/b"))])
+def test_a_list_is_separated_by_commas(monkeypatch: pytest.MonkeyPatch, text: str, paths: tuple[str, ...]) -> None:
+    settings = set_to(monkeypatch, allowed_host_paths=text, allowed_images=text)
+    assert settings.allowed_host_paths == settings.allowed_images == paths
+
+
+def test_a_suites_image_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    suites = set_to(monkeypatch, suite_images='{"reference-cpu": "registry.example/h:1"}').suites()
+    assert suites["reference-cpu"].image == "registry.example/h:1"
+    assert suites["nvidia-v4.1"] == BUILT_IN["nvidia-v4.1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("workers", "0", "MLPERF_OPERATOR_WORKERS: Input should be greater than or equal to 1"),
+        ("workers", "many", "MLPERF_OPERATOR_WORKERS: Input should be a valid integer"),
+        ("log_level", "loud", "MLPERF_OPERATOR_LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("image_pull_policy", "Sometimes", "MLPERF_OPERATOR_IMAGE_PULL_POLICY: Input should be 'Always'"),
+        ("suite_images", "reference-cpu=x", "suite_images"),
+        ("suite_images", "[]", "MLPERF_OPERATOR_SUITE_IMAGES: Input should be a valid dictionary"),
+        ("lease_duration_seconds", "5", "lease_retry_seconds < lease_renew_deadline_seconds < lease_duration_seconds"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        set_to(monkeypatch, **{name: value})
+    assert said in str(caught.value)
+
+
+def test_suites_of_the_administrators_own_stand_beside_the_built_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = set_to(
+        monkeypatch, suites_file=file_of(tmp_path, [own()]), suite_images='{"own": "registry.example/own:2"}'
+    )
+    assert sorted(settings.suites()) == ["nvidia-v4.1", "own", "reference-cpu"]
+    assert settings.suites()["own"].image == "registry.example/own:2"
+
+
+def test_a_suites_file_without_suites_adds_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert set_to(monkeypatch, suites_file=file_of(tmp_path, "")).suites() == BUILT_IN
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ([own(name="nvidia-v4.1")], "nvidia-v4.1 is built in; give the suite another name"),
+        ([own(imagee="x")], "own: imagee: Extra inputs are not permitted"),
+        ([own(stages=[])], "own: it: Value error, stages must be prebuild, download-data, download-model, preprocess"),
+        (
+            [own(code={"path": "/a", "gitUrl": "b"})],
+            "own: code: Value error, set path, or gitUrl together with gitCommit",
+        ),
+        ([own(code={"gitUrl": "b"})], "set path, or gitUrl together with gitCommit"),
+        ([own(systems={"A-1": {}})], "own: systems.A-1.[key]: String should match pattern"),
+        ([own(benchmarks={"a;b": own()["benchmarks"]["digits"]})], "own: benchmarks.a;b.[key]: String should match"),
+        ([own(configFields={"a": "Text"})], "own: configFields.a: Input should be 'Integer', 'Number', 'Boolean'"),
+        ([{"image": "x"}], "a suite: name: Field required"),
+        (["own"], "a suite: it: Input should be"),
+        ({"name": "own"}, "must be a list of suites"),
+        ("a: [", "while parsing"),
+        ("a: 2026-13-45", "month must be in 1..12"),
+    ],
+)
+def test_a_wrong_suites_file_is_refused_with_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, document: Any, said: str
+) -> None:
+    settings = set_to(monkeypatch, suites_file=file_of(tmp_path, document))
+    with pytest.raises(SettingsError) as caught:
+        settings.suites()
+    assert said in str(caught.value)
+    assert "suites.yaml" in str(caught.value)
+
+
+def test_a_suites_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml"):
+        set_to(monkeypatch, suites_file=str(tmp_path / "nowhere.yaml")).suites()
+
+
+def test_an_image_for_a_suite_that_is_not_there_names_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match=r"suite images name nvidia-v9; possible: nvidia-v4\.1, reference-cpu"):
+        set_to(monkeypatch, suite_images='{"nvidia-v9": "x"}').suites()

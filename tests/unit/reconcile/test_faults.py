@@ -1,0 +1,370 @@
+"""What goes wrong around a run, and what the run makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mlperf_operator.acceptance import Limits
+from mlperf_operator.cluster import ApiError
+from mlperf_operator.naming import MANAGER
+from mlperf_operator.observed import format_time
+from mlperf_operator.suites import BUILT_IN
+from unit.core.builders import NOW, UID
+from unit.reconcile.world import CrashError, Operator, Trouble, World, new_world
+
+ON_A_CLAIM = {"results": {"claimName": "r"}}
+
+
+def _message(world: World, kind: str) -> str:
+    return str(next(c["message"] for c in world.run()["status"]["conditions"] if c["type"] == kind))
+
+
+async def _completed_without_report(world: World) -> Operator:
+    operator = Operator(world)
+    await operator.reconcile()
+    pod = world.start_pod()
+    world.end_pod(pod, uid="another-run")
+    world.end_job()
+    await operator.reconcile()
+    return operator
+
+
+async def test_a_run_in_flight_goes_on_when_the_administrator_takes_its_suite_away() -> None:
+    world = new_world()
+    await Operator(world).reconcile()
+    world.start_pod()
+    heir = Operator(world, Limits(suites={}))
+    await heir.reconcile()
+    assert world.condition("Accepted") == ("True", "Accepted")
+    assert world.condition("DriverReady") == ("True", "NotRequired")
+    assert world.objects["Job", "demo"]["spec"]["suspend"] is False
+    world.end_pod("demo-1")
+    world.end_job()
+    await heir.reconcile()
+    assert world.condition("Succeeded") == ("True", "Completed")
+
+
+async def test_a_job_whose_status_was_never_written_goes_on_without_its_suite_too() -> None:
+    world = new_world()
+    world.fault, world.fault_after = CrashError(), 3
+    with pytest.raises(CrashError):
+        await Operator(world).reconcile()
+    await Operator(world, Limits(suites={})).reconcile()
+    assert world.condition("Accepted")[0] == "True"
+    assert world.run()["status"]["jobName"] == "demo"
+
+
+async def test_lost_results_of_a_suite_that_is_gone_end_the_run_in_the_end() -> None:
+    world = new_world(ON_A_CLAIM)
+    await Operator(world).reconcile()
+    world.end_job()
+    heir = Operator(world, Limits(suites={}))
+    await heir.reconcile()
+    assert world.condition("Succeeded") == ("Unknown", "ResultsNotCollected")
+    world.now += timedelta(minutes=16)
+    await heir.reconcile()
+    assert world.condition("Succeeded") == ("False", "ResultsNotCollected")
+    assert "reference-cpu is not known any more" in _message(world, "Succeeded")
+
+
+async def test_a_run_that_this_version_cannot_read_goes_on_if_it_has_a_job() -> None:
+    world = new_world()
+    await Operator(world).reconcile()
+    world.run()["spec"]["fromTheFuture"] = 1
+    world.put(world.run())
+    world.writes.clear()
+    assert await Operator(world).reconcile() is None
+    assert world.writes == []
+
+
+async def test_a_run_that_cannot_be_read_is_deleted_after_its_time_to_live() -> None:
+    world = new_world({"fromTheFuture": 1, "ttlSecondsAfterFinished": 60})
+    operator = Operator(world)
+    assert await operator.reconcile() == timedelta(0)
+    assert world.condition("Accepted") == ("False", "InvalidSpec")
+    assert await operator.reconcile() == timedelta(seconds=60)
+    world.now += timedelta(seconds=60)
+    await operator.reconcile()
+    assert ("MLPerfRun", "demo") not in world.objects
+
+
+@pytest.mark.parametrize("spec", [{}, {"fromTheFuture": 1}])
+async def test_a_run_that_is_being_deleted_is_left_alone(spec: dict[str, Any]) -> None:
+    world = new_world(spec)
+    world.run()["metadata"]["deletionTimestamp"] = format_time(NOW)
+    assert await Operator(world).reconcile() is None
+    assert world.writes == []
+
+
+async def test_a_run_that_is_gone_is_no_error() -> None:
+    world = new_world()
+    del world.objects["MLPerfRun", "demo"]
+    operator = Operator(world)
+    assert await operator.reconcile() is None
+    operator.reconciler.forget(UID)
+
+
+async def test_a_condition_of_somebody_else_does_not_disturb() -> None:
+    world = new_world()
+    world.run()["status"]["conditions"] = [{"type": "example.com/Audited", "status": "True", "reason": "Yes"}]
+    await Operator(world).reconcile()
+    assert world.condition("Accepted") == ("True", "Accepted")
+
+
+async def test_a_status_that_this_version_cannot_read_is_left_alone() -> None:
+    world = new_world()
+    world.run()["status"] = {"jobName": "demo", "stages": [{"name": "x", "state": "FromTheFuture"}]}
+    await Operator(world).reconcile()
+    assert world.writes == []
+
+
+def _of_an_earlier_run(kind: str, name: str) -> dict[str, Any]:
+    owner = {"apiVersion": "mlperf.dev/v1alpha1", "kind": "MLPerfRun", "name": "demo", "uid": "earlier"}
+    labels = {"mlperf.dev/run-uid": "earlier"}
+    meta = {"name": name, "namespace": "bench", "labels": labels, "ownerReferences": [owner]}
+    return {"kind": kind, "metadata": meta, "spec": {}}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("Job", "demo"), ("ConfigMap", "demo-agent")])
+async def test_what_an_earlier_run_of_the_name_left_is_waited_for_and_named(kind: str, name: str) -> None:
+    world = new_world()
+    world.put(_of_an_earlier_run(kind, name))
+    operator = Operator(world)
+    assert await operator.reconcile() == timedelta(seconds=2)
+    assert world.condition("Succeeded") == ("Unknown", "WaitingForDeletion")
+    assert f"{kind} {name} is still being deleted" in _message(world, "Succeeded")
+    assert all(event["type"] == "Normal" for event in world.events)
+    del world.objects[kind, name]
+    await operator.reconcile()
+    assert world.objects["Job", "demo"]["metadata"]["labels"]["mlperf.dev/run-uid"] == UID
+    assert world.condition("Accepted") == ("True", "Accepted")
+
+
+async def test_what_an_earlier_run_left_for_ever_ends_the_run_in_time() -> None:
+    world = new_world({"startTimeoutSeconds": 60})
+    world.put(_of_an_earlier_run("Job", "demo"))
+    world.now += timedelta(seconds=60)
+    await Operator(world).reconcile()
+    assert world.condition("Succeeded") == ("False", "WaitingForDeletion")
+
+
+async def test_an_object_of_the_name_that_went_meanwhile_is_made_the_next_time() -> None:
+    world = new_world()
+    world.fault = ApiError(409, "AlreadyExists", "it was there")
+    operator = Operator(world)
+    assert await operator.reconcile() == timedelta(seconds=2)
+    await operator.reconcile()
+    assert world.created.count("Job demo") == 1
+
+
+async def test_a_claim_of_an_earlier_run_is_used_again_and_a_strangers_is_not() -> None:
+    spec = {"scratch": {"claimTemplate": {"size": "1Gi"}}}
+    labels = {"app.kubernetes.io/managed-by": MANAGER, "mlperf.dev/run": "demo", "mlperf.dev/run-uid": "earlier"}
+    claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "demo-scratch", "namespace": "bench"}}
+    for found, expected in ((labels, "True"), ({}, "False")):
+        world = new_world(spec)
+        world.put({**claim, "metadata": {**claim["metadata"], "labels": found}})  # type: ignore[dict-item]
+        await Operator(world).reconcile()
+        assert world.condition("Accepted")[0] == expected
+
+
+@pytest.mark.parametrize(("status", "reason"), [(403, "CreationRefused"), (422, "CreationRefused")])
+async def test_a_job_that_is_refused_is_told_and_ends_the_run_in_time(status: int, reason: str) -> None:
+    world = new_world({"startTimeoutSeconds": 60})
+    operator = Operator(world)
+    for at, expected in ((0, "Unknown"), (60, "False")):
+        world.now = NOW + timedelta(seconds=at)
+        world.fault, world.fault_after = ApiError(status, "Refused", "limits must be more"), 2 if at == 0 else 0
+        await operator.reconcile()
+        assert world.condition("Succeeded") == (expected, reason)
+    assert ("Warning", reason) in {(event["type"], event["reason"]) for event in world.events}
+
+
+@pytest.mark.parametrize("status", [0, 409, 410, 429, 500])
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("before", range(5))
+async def test_an_error_of_any_request_is_survived(status: int, late: bool, before: int) -> None:
+    world = new_world()
+    operator = Operator(world)
+    world.troubles = [*[None] * before, Trouble(ApiError(status, "R", "no"), late=late)]
+    try:
+        await operator.reconcile()
+    except ApiError:
+        await operator.reconcile()
+    assert world.created.count("Job demo") == 1
+    assert world.condition("Accepted") == ("True", "Accepted")
+
+
+async def test_an_event_that_cannot_be_told_does_not_stop_the_run() -> None:
+    world = new_world()
+    operator = Operator(world)
+    world.troubles = [*[None] * 4, Trouble(ApiError(403, "Forbidden", "no events here"))]
+    await operator.reconcile()
+    assert world.condition("Accepted") == ("True", "Accepted")
+
+
+async def test_lost_results_are_read_from_the_volume_by_the_recovery_job() -> None:
+    world = new_world(ON_A_CLAIM)
+    operator = await _completed_without_report(world)
+    assert world.condition("Succeeded") == ("Unknown", "ResultsNotCollected")
+    world.end_pod(world.start_pod("demo-collect"))
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("True", "Completed")
+    assert world.condition("ResultsValid") == ("True", "Valid")
+
+
+async def test_a_recovery_job_that_fails_ends_the_run_without_success() -> None:
+    world = new_world(ON_A_CLAIM)
+    operator = await _completed_without_report(world)
+    world.end_job("Failed", "BackoffLimitExceeded", name="demo-collect")
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("False", "ResultsNotCollected")
+    assert world.condition("ResultsValid") == ("Unknown", "ResultsNotCollected")
+
+
+async def test_results_are_read_again_however_long_the_operator_was_away() -> None:
+    world = new_world(ON_A_CLAIM)
+    await Operator(world).reconcile()
+    world.end_pod(world.start_pod(), uid="another-run")
+    world.end_job()
+    world.now += timedelta(days=1)
+    heir = Operator(world)
+    await heir.reconcile()
+    assert world.created.count("Job demo-collect") == 1
+    world.now += timedelta(minutes=14)
+    await heir.reconcile()
+    assert world.condition("Succeeded") == ("Unknown", "ResultsNotCollected")
+    world.now += timedelta(minutes=2)
+    await heir.reconcile()
+    assert "within 15 minutes" in _message(world, "Succeeded")
+    assert world.condition("Finished")[0] == "True"
+
+
+@pytest.mark.parametrize("stranger", [True, False], ids=["its name is taken", "it is refused"])
+async def test_a_recovery_job_that_cannot_be_made_ends_the_run_only_after_a_while(stranger: bool) -> None:
+    world = new_world(ON_A_CLAIM)
+    if stranger:
+        world.put({"kind": "Job", "metadata": {"name": "demo-collect", "namespace": "bench", "labels": {}}})
+    operator = Operator(world)
+    await operator.reconcile()
+    world.end_job()
+    for minutes, expected in ((0, "Unknown"), (16, "False")):
+        world.now += timedelta(minutes=minutes)
+        world.fault = None if stranger else ApiError(403, "Forbidden", "exceeded quota")
+        await operator.reconcile()
+        assert world.condition("Accepted")[0] == "True"
+        assert world.condition("Succeeded") == (expected, "ResultsNotCollected")
+    assert "could not be read again" in _message(world, "Succeeded")
+
+
+async def test_a_recovery_job_is_tried_again_when_the_api_server_is_away() -> None:
+    world = new_world(ON_A_CLAIM)
+    operator = Operator(world)
+    await operator.reconcile()
+    world.end_job()
+    world.fault = ApiError(500, "InternalError", "etcd is away")
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+
+
+async def test_a_failed_runs_results_are_asked_for_until_the_kubelet_answers() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    world.end_pod(world.start_pod())
+    world.end_job("Failed", "PodFailurePolicy")
+    world.troubles = [Trouble(ApiError(502, "BadGateway", "kubelet is busy"))]
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+    assert world.condition("Finished")[0] == "False"
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("False", "PodFailurePolicy")
+    assert len(world.run()["status"]["results"]) == 1
+
+
+async def test_a_failed_run_ends_without_results_when_its_node_is_gone() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    world.end_pod(world.start_pod())
+    world.end_job("Failed", "PodFailurePolicy")
+    world.now += timedelta(minutes=1)
+    world.troubles = [Trouble(ApiError(502, "BadGateway", "kubelet is gone"))]
+    await operator.reconcile()
+    assert world.condition("Finished")[0] == "True"
+    assert world.run()["status"]["results"] == []
+
+
+async def test_a_pod_that_is_refused_is_explained_by_the_jobs_latest_warning_of_this_attempt() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    old, new = format_time(world.now - timedelta(hours=1)), format_time(world.now + timedelta(seconds=1))
+    refused = 'pods "x" is forbidden: violates PodSecurity "restricted"'
+    world.warnings = [{"message": refused, "lastTimestamp": new}, {"message": "exceeded quota", "lastTimestamp": old}]
+    world.now += timedelta(seconds=5)
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("Unknown", "PodSecurityRefused")
+    world.warnings = [{"message": "a webhook said no"}]
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("Unknown", "PodRefused")
+
+
+async def test_a_queued_run_that_ended_loses_its_job_which_kueue_would_resume() -> None:
+    world = new_world({"queueName": "gpus", "startTimeoutSeconds": 60})
+    operator = Operator(world)
+    await operator.reconcile()
+    assert world.condition("Suspended") == ("True", "Queued")
+    world.objects["Job", "demo"]["spec"]["suspend"] = False
+    world.now += timedelta(seconds=61)
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("False", "PodNotCreated")
+    await operator.reconcile()
+    assert ("Job", "demo") not in world.objects
+    assert not any(write.startswith("suspend") for write in world.writes)
+    await operator.reconcile()
+    assert world.created.count("Job demo") == 1
+
+
+async def test_a_run_whose_time_to_live_is_over_is_deleted_again_until_it_is_gone() -> None:
+    world = new_world({"suite": "nobodys-suite", "ttlSecondsAfterFinished": 0})
+    operator = Operator(world)
+    assert await operator.reconcile() == timedelta(0)
+    assert world.condition("Accepted") == ("False", "UnknownSuite")
+    operator.look()
+    assert await operator.reconcile(look=False) == timedelta(seconds=10)
+    assert await operator.reconcile(look=False) == timedelta(seconds=10)
+    assert ("MLPerfRun", "demo") not in world.objects
+
+
+async def test_attempts_count_each_pod_once_also_when_the_latest_went_without_a_trace() -> None:
+    world = new_world({"backoffLimit": 3})
+    operator = Operator(world)
+    await operator.reconcile()
+    first = world.start_pod()
+    world.objects["Pod", first]["status"] = {"phase": "Failed"}
+    await operator.reconcile()
+    world.now += timedelta(seconds=10)
+    second = world.start_pod()
+    await operator.reconcile()
+    del world.objects["Pod", second]
+    await operator.reconcile()
+    assert (world.run()["status"]["attempts"], world.run()["status"]["podName"]) == (2, second)
+    world.now += timedelta(seconds=10)
+    third = world.start_pod()
+    await operator.reconcile()
+    assert (world.run()["status"]["attempts"], world.run()["status"]["podName"]) == (3, third)
+
+
+async def test_a_benchmark_that_a_suite_no_longer_has_does_not_stop_a_run_in_flight() -> None:
+    world = new_world()
+    await Operator(world).reconcile()
+    world.start_pod()
+    suite = BUILT_IN["reference-cpu"].model_copy(update={"benchmarks": {}})
+    operator = Operator(world, replace(Limits(suites={}), suites={suite.name: suite}))
+    await operator.reconcile()
+    assert world.condition("Accepted") == ("True", "Accepted")

@@ -1,0 +1,57 @@
+"""What kopf is asked to do, which is little."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import kopf
+import pytest
+
+from mlperf_operator.handlers import EndlessBackoffs, registry, watch
+
+
+def _functions(found: kopf.OperatorRegistry) -> dict[str, Any]:
+    entries = [*found._activities.get_all_handlers(), *found._watching.get_all_handlers()]
+    return {str(entry.id).rsplit(".", maxsplit=1)[-1]: entry.fn for entry in entries}
+
+
+async def test_an_event_of_a_run_does_nothing_but_wake_the_queue() -> None:
+    woken: list[str] = []
+    found = registry(woken.append)
+    await _functions(found)["changed"](namespace="bench", name="demo", body={}, type="DELETED")
+    assert woken == ["bench/demo"]
+    assert len(found._watching.get_all_handlers()) == 1
+    assert not found._changing.get_all_handlers(), "a handler of changes would write annotations"
+    assert not found._spawning.get_all_handlers(), "a timer or daemon would add a finalizer"
+
+
+async def test_kopf_neither_posts_events_nor_gives_up() -> None:
+    settings = kopf.OperatorSettings()
+    await _functions(registry(lambda _: None))["configure"](settings=settings)
+    assert settings.posting.enabled is False
+    assert settings.scanning.disabled is True
+    assert isinstance(settings.networking.error_backoffs, EndlessBackoffs)
+
+
+def test_pauses_grow_to_a_cap_and_never_end() -> None:
+    pauses = list(itertools.islice(EndlessBackoffs(), 50))
+    assert 0.8 <= pauses[0] <= 1.2
+    assert all(48 <= pause <= 72 for pause in pauses[6:])
+
+
+async def test_login_is_kopfs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kopf, "login_via_client", lambda **_: "credentials")
+    assert await _functions(registry(lambda _: None))["login"](logger=None) == "credentials"
+
+
+async def test_kopf_runs_alone_for_all_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    async def operator(**kwargs: Any) -> None:
+        asked.update(kwargs)
+
+    monkeypatch.setattr(kopf, "operator", operator)
+    await watch(lambda _: None)
+    assert asked.pop("registry")
+    assert asked == {"standalone": True, "clusterwide": True, "identity": "mlperf-operator"}

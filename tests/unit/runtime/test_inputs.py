@@ -1,0 +1,79 @@
+"""What a run's objects are made from."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from mlperf_operator.cluster import Cluster, Resource
+from mlperf_operator.gpu_config import ConfigError
+from mlperf_operator.inputs import InputsReader, NotReadyError
+from mlperf_operator.settings import Settings
+from mlperf_operator.suites import BUILT_IN
+from unit.core.builders import run
+
+SUITE = BUILT_IN["reference-cpu"]
+VALUES = """
+system: {system}
+suites: [reference-cpu]
+configs:
+  - benchmark: digits
+    scenario: Offline
+    configVersion: Default
+    values: {{offline_expected_qps: 4321}}
+    origin: a test
+"""
+MINE = {"gpuConfig": {"configMapRef": {"name": "mine"}}}
+
+
+class OneConfigMap:
+    """A cluster that holds one ConfigMap, or none."""
+
+    def __init__(self, data: dict[str, str] | None) -> None:
+        self.data = data
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        assert (resource.plural, namespace, name) == ("configmaps", "bench", "mine")
+        return None if self.data is None else {"data": self.data}
+
+
+def _reader(data: dict[str, str] | None = None, **settings: Any) -> InputsReader:
+    return InputsReader(cast("Cluster", OneConfigMap(data)), Settings(**settings))
+
+
+async def test_a_run_gets_the_suites_image_the_agents_files_and_rendered_overrides() -> None:
+    reader = _reader(image="operator:2", image_pull_policy="Always")
+    inputs = await reader.read(run(), SUITE)
+    assert (inputs.images.harness, inputs.images.operator, inputs.images.pull_policy) == (
+        SUITE.image,
+        "operator:2",
+        "Always",
+    )
+    assert set(inputs.agent_files) == {"stage.py", "preflight.py"}
+    assert all(inputs.agent_files.values())
+    assert any("digits" in path for path in inputs.override_files)
+    assert reader.images(run({"image": "mirror/x:1"}), SUITE).harness == "mirror/x:1"
+
+
+async def test_a_config_map_that_is_not_there_yet_blocks_the_run_and_is_named() -> None:
+    with pytest.raises(NotReadyError, match="ConfigMap mine, which is not there") as caught:
+        await _reader().read(run(MINE), SUITE)
+    assert caught.value.blocked.reason == "ConfigMapNotFound"
+
+
+async def test_a_users_values_win_over_the_built_in_ones() -> None:
+    own = (await _reader().read(run(), SUITE)).override_files
+    changed = (await _reader({"a.yaml": VALUES.format(system="CPU_REFERENCE")}).read(run(MINE), SUITE)).override_files
+    assert own != changed
+    assert any("4321" in text for text in changed.values())
+
+
+async def test_a_config_map_without_values_for_the_runs_system_is_an_error_that_names_what_it_has() -> None:
+    with pytest.raises(ConfigError, match="it has: TOASTER"):
+        await _reader({"a.yaml": VALUES.format(system="TOASTER")}).read(run(MINE), SUITE)
+
+
+async def test_a_system_without_any_values_is_an_error_that_says_where_to_give_them() -> None:
+    with pytest.raises(ConfigError, match="configMapRef"):
+        await _reader().read(run({"system": "TOASTER"}), SUITE)
