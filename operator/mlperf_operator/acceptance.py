@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import PurePosixPath
 
-from mlperf_operator.api.v1alpha1 import DriverPolicy, GpuAccess, MLPerfRun, VolumeSpec
+from mlperf_operator.api.v1alpha1 import DriverPolicy, GpuAccess, MLPerfRun, Scenario, TestMode, VolumeSpec
 from mlperf_operator.suites import Suite
 
 
@@ -87,22 +88,44 @@ def _config_version_runs(run: MLPerfRun, limits: Limits) -> Refusal | None:
     return Refusal("UnsupportedConfigVersion", f"configVersion {version.value}: {why}; possible: {possible}")
 
 
-def _overrides_match(run: MLPerfRun, limits: Limits) -> Refusal | None:
+def _asked_for(run: MLPerfRun, limits: Limits) -> set[tuple[str, Scenario]]:
     suite = limits.suites[run.spec.suite]
-    pairs = {
+    return {
         (request.name, scenario)
         for request in run.spec.benchmarks
         for scenario in request.scenarios or suite.benchmarks[request.name].scenarios
     }
+
+
+def _overrides_match(run: MLPerfRun, limits: Limits) -> Refusal | None:
+    pairs = _asked_for(run, limits)
     for override in run.spec.gpu_config.overrides if run.spec.gpu_config else ():
         if (override.benchmark, override.scenario) not in pairs:
-            possible = _choices(f"{benchmark} {scenario.value}" for benchmark, scenario in pairs)
             return Refusal(
                 "UnusedOverride",
                 f"gpuConfig.overrides sets {override.field} for {override.benchmark} {override.scenario.value}, which "
-                f"the run does not ask for; requested: {possible}",
+                f"the run does not ask for; requested: {_named(pairs)}",
             )
     return None
+
+
+def _expectations_can_be_met(run: MLPerfRun, limits: Limits) -> Refusal | None:
+    pairs, modes = _asked_for(run, limits), run.spec.test_modes
+    for expected in run.spec.expectations:
+        label = f"expectations: {expected.benchmark} {expected.scenario.value} {expected.metric}"
+        if (expected.benchmark, expected.scenario) not in pairs:
+            return Refusal(
+                "UnusedExpectation", f"{label} is of a pair that the run does not ask for; requested: {_named(pairs)}"
+            )
+        if TestMode.PERFORMANCE not in modes:
+            return Refusal("UnusedExpectation", f"{label} needs test mode {TestMode.PERFORMANCE.value}")
+        if expected.min is not None and expected.max is not None and Decimal(expected.min) > Decimal(expected.max):
+            return Refusal("UnusedExpectation", f"{label} has a min of {expected.min} above its max of {expected.max}")
+    return None
+
+
+def _named(pairs: Iterable[tuple[str, Scenario]]) -> str:
+    return _choices(f"{benchmark} {scenario.value}" for benchmark, scenario in pairs)
 
 
 def _scratch_lasts(run: MLPerfRun, limits: Limits) -> Refusal | None:
@@ -193,6 +216,7 @@ POLICIES: tuple[Policy, ...] = (
     _pairs_exist,
     _config_version_runs,
     _overrides_match,
+    _expectations_can_be_met,
     _scratch_lasts,
     _host_paths_allowed,
     _image_allowed,

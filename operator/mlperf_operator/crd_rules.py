@@ -42,13 +42,17 @@ def spec_rules(spec: Mapping[str, Any]) -> list[Rule]:
     rules = [_immutable(field) for field in spec["properties"] if field not in MUTABLE]
     for suite in BUILT_IN.values():
         rules += _suite_rules(suite)
-    rules.append(
-        {
-            "rule": "!has(self.gpuConfig) || !has(self.gpuConfig.overrides) || self.gpuConfig.overrides.all(o, "
-            "self.benchmarks.exists(b, b.name == o.benchmark && (!has(b.scenarios) || o.scenario in b.scenarios)))",
-            "message": "gpuConfig.overrides may only name benchmarks and scenarios that the run asks for",
-        }
-    )
+    requested = "self.benchmarks.exists(b, b.name == x.benchmark && (!has(b.scenarios) || x.scenario in b.scenarios))"
+    for field, absent in (
+        ("gpuConfig.overrides", "!has(self.gpuConfig) || !has(self.gpuConfig.overrides)"),
+        ("expectations", "!has(self.expectations)"),
+    ):
+        rules.append(
+            {
+                "rule": f"{absent} || self.{field}.all(x, {requested})",
+                "message": f"{field} may only name benchmarks and scenarios that the run asks for",
+            }
+        )
     return rules
 
 

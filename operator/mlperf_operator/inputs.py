@@ -46,6 +46,7 @@ class InputsReader:
             harness=run.spec.image or suite.image,
             operator=self._settings.image,
             pull_policy=self._settings.image_pull_policy,
+            gpu_runtime_class=self._settings.gpu_runtime_class,
         )
 
     async def read(self, run: MLPerfRun, suite: Suite) -> Inputs:

@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="Pull policy of the run's containers."
     )
+    gpu_runtime_class: str = Field(
+        default="", description="RuntimeClass of pods with GPUs. Empty: NVIDIA's runtime is the nodes' default."
+    )
     suite_images: dict[str, str] = Field(
         default_factory=dict, description="JSON object: default image by suite, instead of the suite's own."
     )

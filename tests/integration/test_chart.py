@@ -22,6 +22,7 @@ EVERYTHING: Object = {
     "image": {"repository": "registry.example/mlperf-operator", "tag": "1", "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "registry"}],
     "replicas": 2,
+    "gpuRuntimeClass": "nvidia",
     "suiteImages": {"reference-cpu": "registry.example/harness:1"},
     "suites": [{"name": "own"}],
     "allowedHostPaths": ["/mnt/a", "/mnt/b"],
@@ -179,6 +180,7 @@ def test_every_value_reaches_the_operator_as_the_setting_it_is(monkeypatch: pyte
     assert settings.namespace == settings.identity == "from-the-pod"
     assert settings.image == "registry.example/mlperf-operator:1"
     assert settings.image_pull_policy == "Always"
+    assert settings.gpu_runtime_class == "nvidia"
     assert settings.suite_images == {"reference-cpu": "registry.example/harness:1"}
     assert settings.allowed_host_paths == ("/mnt/a", "/mnt/b")
     assert settings.allowed_images == ("registry.example/",)

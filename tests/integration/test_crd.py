@@ -129,6 +129,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "gpuConfig.overrides may only name benchmarks and scenarios that the run asks for",
     ),
     (
+        "an expectation of a pair that is not run",
+        nvidia(expectations=[{"benchmark": "3d-unet", "scenario": "Offline", "metric": "m", "min": "1"}]),
+        "expectations may only name benchmarks and scenarios that the run asks for",
+    ),
+    (
         "an expectation of nothing",
         nvidia(expectations=[{"benchmark": "bert", "scenario": "Offline", "metric": "m"}]),
         "set min, max or both",

@@ -29,15 +29,18 @@ FAIL_CODES = (64, 65)
 """Exit codes of the stage wrapper that no retry can mend: configuration, stage failed."""
 
 RECOVERY_BACKOFF_LIMIT = 2
+DEFAULT_GPU_RUNTIME_CLASS = "nvidia"
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images of a run's containers, and how they are pulled."""
+    """Images of a run's containers, how they are pulled, and the RuntimeClass that brings GPUs in."""
 
     harness: str
     operator: str
     pull_policy: str
+    gpu_runtime_class: str = ""
+    """Empty: NVIDIA's runtime is the default one."""
 
 
 def job(
@@ -67,7 +70,7 @@ def job(
                 "metadata": {"labels": naming.labels(run, RUN)},
                 "spec": {
                     **_pod_spec(run, suite, volumes(run, override_paths, suite.shm_bytes)),
-                    **_runtime_class(run, suite),
+                    **_runtime_class(run, suite, images),
                     "activeDeadlineSeconds": spec.run_timeout_seconds,
                     "initContainers": [*(containers[name] for name in PREPARE_STAGES), collect],
                     "containers": [containers[RUN]],
@@ -108,9 +111,11 @@ def _pod_spec(run: MLPerfRun, suite: Suite, pod_volumes: list[dict[str, Any]]) -
     return pod
 
 
-def _runtime_class(run: MLPerfRun, suite: Suite) -> dict[str, str]:
-    wanted = suite.uses_gpu and run.spec.gpu.access is GpuAccess.RUNTIME_CLASS
-    return {"runtimeClassName": "nvidia"} if wanted else {}
+def _runtime_class(run: MLPerfRun, suite: Suite, images: Images) -> dict[str, str]:
+    name = images.gpu_runtime_class
+    if run.spec.gpu.access is GpuAccess.RUNTIME_CLASS:
+        name = name or DEFAULT_GPU_RUNTIME_CLASS
+    return {"runtimeClassName": name} if suite.uses_gpu and name else {}
 
 
 def recovery_job(run: MLPerfRun, suite: Suite, images: Images, node: str | None) -> dict[str, Any]:

@@ -13,6 +13,11 @@ from unit.core.builders import a100, run
 
 LIMITS = Limits(suites=BUILT_IN, host_paths=("/mnt/scratch",), images=("mirror.example/", "registry.example"))
 
+
+def expecting(scenario: str, **bounds: str) -> dict[str, str]:
+    return {"benchmark": "bert", "scenario": scenario, "metric": "result_samples_per_second", **bounds}
+
+
 REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
     ("an unknown suite", run({"suite": "nvidia-v9"}), "UnknownSuite", ["nvidia-v9", "nvidia-v4.1", "reference-cpu"]),
     ("an unknown system", run({"system": "TOASTER"}), "UnknownSystem", ["TOASTER", "CPU_REFERENCE"]),
@@ -50,6 +55,24 @@ REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
         run({"image": "registry.example.evil/x:1"}),
         "ImageNotAllowed",
         ["registry.example.evil", "registry.example"],
+    ),
+    (
+        "an expectation of a pair that is not run",
+        a100(benchmarks=[{"name": "bert", "scenarios": ["Offline"]}], expectations=[expecting("Server", min="1")]),
+        "UnusedExpectation",
+        ["bert Server result_samples_per_second", "requested: bert Offline"],
+    ),
+    (
+        "an expectation of a run that measures accuracy only",
+        a100(testModes=["AccuracyOnly"], expectations=[expecting("Offline", min="1")]),
+        "UnusedExpectation",
+        ["needs test mode PerformanceOnly"],
+    ),
+    (
+        "an expectation that nothing meets",
+        a100(expectations=[expecting("Offline", min="10", max="9.5")]),
+        "UnusedExpectation",
+        ["a min of 10 above its max of 9.5"],
     ),
     ("fewer GPUs than the system has", a100(gpu={"count": 4}), "GPUCountMismatch", ["4", "A100_SXM4_40GBx8", "8"]),
     (

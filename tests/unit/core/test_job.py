@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from golden.cases import CASES, Case, objects
 from mlperf_operator.resources.containers import PREPARE_STAGES
+from mlperf_operator.resources.job import job as build_job
+from mlperf_operator.suites import BUILT_IN
+from unit.core.builders import IMAGES, a100, run
 
 EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 NVIDIA = pytest.mark.parametrize("case", [c for c in CASES if c.name.startswith("nvidia")], ids=lambda case: case.name)
@@ -143,3 +147,22 @@ def test_each_mode_has_a_log_folder_of_its_own_by_an_absolute_path() -> None:
     folders = [step["env"]["LOG_DIR"] for step in plan["stages"]["run"]["steps"]]
     assert len(set(folders)) == len(folders) == 15
     assert all(folder.startswith("/results/logs/") for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("access", "setting", "wanted"),
+    [
+        ("DevicePlugin", "", None),
+        ("DevicePlugin", "nvidia-cdi", "nvidia-cdi"),
+        ("RuntimeClass", "", "nvidia"),
+        ("RuntimeClass", "nvidia-cdi", "nvidia-cdi"),
+    ],
+)
+def test_the_administrator_names_the_runtime_class_that_brings_gpus_in(
+    access: str, setting: str, wanted: str | None
+) -> None:
+    images = replace(IMAGES, gpu_runtime_class=setting)
+    made = build_job(a100(gpu={"access": access}), BUILT_IN["nvidia-v4.1"], images, [], "digest")
+    assert made["spec"]["template"]["spec"].get("runtimeClassName") == wanted
+    without = build_job(run(), BUILT_IN["reference-cpu"], images, [], "digest")
+    assert "runtimeClassName" not in without["spec"]["template"]["spec"]

@@ -77,3 +77,14 @@ async def test_a_config_map_without_values_for_the_runs_system_is_an_error_that_
 async def test_a_system_without_any_values_is_an_error_that_says_where_to_give_them() -> None:
     with pytest.raises(ConfigError, match="configMapRef"):
         await _reader().read(run({"system": "TOASTER"}), SUITE)
+
+
+async def test_a_config_map_without_a_file_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="it has: no file at all"):
+        await _reader({}).read(run(MINE), SUITE)
+
+
+async def test_the_files_of_a_config_map_are_read_in_the_order_of_their_names() -> None:
+    first, second = VALUES.format(system="CPU_REFERENCE"), VALUES.format(system="CPU_REFERENCE").replace("4321", "8765")
+    inputs = await _reader({"b.yaml": second, "a.yaml": first}).read(run(MINE), SUITE)
+    assert "offline_expected_qps = 8765" in inputs.override_files["custom_configs/digits/Offline/custom.py"]
