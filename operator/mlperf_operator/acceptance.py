@@ -197,7 +197,7 @@ def _gpu_count_fits(run: MLPerfRun, limits: Limits) -> Refusal | None:
         return None
     return Refusal(
         "GPUCountMismatch",
-        f"gpu.count {count} does not fit system {run.spec.system}, which has {own}; leave it out or name another system",
+        f"gpu.count {count} does not fit system {run.spec.system}, which has {own}; leave it out or change system",
     )
 
 

@@ -12,6 +12,7 @@ from mlperf_operator.api.v1alpha1 import (
     ConditionStatus,
     ConditionType,
     DriverPolicy,
+    EnvironmentStrategy,
     Expectation,
     MLPerfRun,
     ResultStatus,
@@ -56,6 +57,13 @@ _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, Condition
 def _accepted(facts: Facts) -> Verdict:
     if facts.refusal is not None:
         return Verdict(_FALSE, facts.refusal.reason, facts.refusal.message)
+    snapshot = facts.run.spec.environment.strategy is EnvironmentStrategy.SNAPSHOT
+    if facts.suite is not None and facts.suite.prebuild_installs and snapshot:
+        text = (
+            "the run is possible if its image has what the tree's own prebuild installs: Snapshot, which would carry "
+            "that over, is not built yet; name such an image and set environment.strategy to Image"
+        )
+        return Verdict(_TRUE, "AcceptedWithoutSnapshot", text)
     return Verdict(_TRUE, "Accepted", "the run is possible with this operator's settings")
 
 

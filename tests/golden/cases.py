@@ -62,7 +62,7 @@ CASES = [
             queueName="a100",
         ),
     ),
-    Case("reference-cpu", reference()),
+    Case("reference-cpu", reference(scratch={"emptyDir": {"sizeLimit": "2Gi", "medium": "Memory"}})),
     Case(
         "reference-cpu-short",
         reference(

@@ -613,7 +613,7 @@ def copy_tree(stage: Stage, origin: Path, target: Path) -> None:
 
 
 def copy_from_git(stage: Stage, step: Step) -> None:
-    """Copy a folder of exactly one commit of a repository."""
+    """Copy a folder of exactly one commit of a repository, fetching no file beyond that folder where the server can."""
     source = step["source"]
     url, commit, folder = source["url"], source["commit"], source.get("subPath", "")
     if not COMMIT_ID.fullmatch(commit):
@@ -623,8 +623,10 @@ def copy_from_git(stage: Stage, step: Step) -> None:
     checkout.mkdir(parents=True)
     for retries, arguments in (
         (0, ["init", "-q"]),
-        (TRANSIENT_RETRIES, ["fetch", "-q", "--depth", "1", "--", url, commit]),
-        (0, ["checkout", "-q", commit]),
+        (0, ["remote", "add", "--", "origin", url]),
+        (0, ["sparse-checkout", "set", folder] if folder else ["sparse-checkout", "disable"]),
+        (TRANSIENT_RETRIES, ["fetch", "-q", "--depth", "1", "--filter=blob:none", "origin", commit]),
+        (TRANSIENT_RETRIES, ["checkout", "-q", commit]),
     ):
         argv = ["git", "-C", str(checkout), *arguments]
         run_command(stage, {**step, "argv": argv, "env": {"GIT_TERMINAL_PROMPT": "0"}, "retries": retries})

@@ -108,6 +108,9 @@ class Suite(_Data):
     run_as_root: bool = Field(description="Whether the image needs uid 0.")
     shm_bytes: int = Field(default=0, ge=0, description="Size of /dev/shm in bytes; 0 leaves the runtime's default.")
     memlock: bool = Field(default=False, description="Whether IPC_LOCK is needed.")
+    prebuild_installs: bool = Field(
+        default=False, description="Whether the tree's own prebuild installs what later stages need."
+    )
     keeps_entrypoint: bool = Field(
         default=False, description="Whether the image's entrypoint must run (args, no command)."
     )

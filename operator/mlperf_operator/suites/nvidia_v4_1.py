@@ -108,8 +108,10 @@ NVIDIA_V4_1 = Suite(
     run_as_root=True,
     shm_bytes=32 * GIB,
     memlock=True,
+    prebuild_installs=True,
     keeps_entrypoint=True,
-    tools=("make", "bash", "git", "wget", "ps", "lscpu", "nvidia-cuda-mps-control"),
+    # numactl comes with docker/common/install_apt_deps.sh: an image without it lacks what prebuild installs.
+    tools=("make", "bash", "git", "wget", "ps", "lscpu", "numactl", "nvidia-cuda-mps-control"),
     scratch_min_free_bytes=800 * GIB,
     environment={"EXTERNAL_USER": "1"},
     # `ARCH := $(shell uname -p)` in Makefile.const, which says "unknown" where the image is not Ubuntu.

@@ -105,7 +105,7 @@ class TestGit:
 
     @pytest.fixture
     def repository(self, tmp_path: Path) -> Path:
-        folder = make_tree(tmp_path / "repository", {"closed/NVIDIA/Makefile": "all:\n", "README": "r"})
+        folder = make_tree(tmp_path / "repository", {"closed/NVIDIA/Makefile": "all:\n", "other/large": "x"})
         git(folder, "init", "-q")
         git(folder, "add", ".")
         git(folder, "commit", "-q", "-m", "one")
@@ -120,9 +120,18 @@ class TestGit:
         assert [p.name for p in bench.work.iterdir()] == ["Makefile"]
         assert not (bench.state / "checkout").exists()
 
+    def test_files_beyond_the_folder_are_not_fetched(self, bench: Bench, repository: Path) -> None:
+        for name in ("allowFilter", "allowAnySHA1InWant"):
+            git(repository, "config", f"uploadpack.{name}", "true")
+        # A server that has lost a file cannot send it: whoever asks for it fails.
+        lost = git(repository, "hash-object", "other/large")
+        (repository / ".git" / "objects" / lost[:2] / lost[2:]).unlink()
+        assert bench.run(_code(bench, self._source(repository))) == 0
+        assert [p.name for p in bench.work.iterdir()] == ["Makefile"]
+
     def test_the_whole_repository_comes_without_its_history(self, bench: Bench, repository: Path) -> None:
         assert bench.run(_code(bench, self._source(repository, subPath=""))) == 0
-        assert sorted(p.name for p in bench.work.iterdir()) == ["README", "closed"]
+        assert sorted(p.name for p in bench.work.iterdir()) == ["closed", "other"]
 
     def test_a_folder_that_the_commit_has_not_is_configuration(self, bench: Bench, repository: Path) -> None:
         assert bench.run(_code(bench, self._source(repository, subPath="open"))) == 64

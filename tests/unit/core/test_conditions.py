@@ -145,6 +145,16 @@ TABLE: list[tuple[str, Facts, ConditionType, ConditionStatus, str, str]] = [
         "NotMet",
         "below 1234.6",
     ),
+    ("not too high", _facts(COMPLETED, [result()], **_expect(max="1234.5")), C.EXPECTATIONS_MET, T, "Met", ""),
+    (
+        "another metric",
+        _facts(COMPLETED, [result()], expectations=[{**SLOW["expectations"][0], "metric": "other", "min": "1"}]),
+        C.EXPECTATIONS_MET,
+        F,
+        "NotMet",
+        "no such metric",
+    ),
+    ("no stage is known", _facts(), C.PREPARED, F, "Preparing", "0 of 0"),
     ("too high", _facts(COMPLETED, [result()], **_expect(max="1000")), C.EXPECTATIONS_MET, F, "NotMet", "above 1000"),
     (
         "no such metric",
@@ -223,6 +233,15 @@ def test_prepared_follows_the_init_stages(
     found = _find(facts, C.PREPARED)
     assert (found.status, found.reason) == (status, reason)
     assert word in found.message
+
+
+def test_a_result_of_full_length_is_not_called_short() -> None:
+    assert "shorter" not in _find(_facts(COMPLETED, [result()]), C.RESULTS_VALID).message
+
+
+def test_a_message_fits_the_api_whatever_was_said() -> None:
+    endless = result(validity=None, metric=None, missing="x" * 9999)
+    assert len(_find(_facts(COMPLETED, [endless]), C.RESULTS_VALID).message) == 4096
 
 
 def test_nobody_looked_at_the_driver_of_a_refused_run() -> None:

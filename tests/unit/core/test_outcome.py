@@ -142,6 +142,9 @@ def test_a_job_that_outlives_the_run_timeout_ends_the_run() -> None:
 def test_a_complete_job_without_a_report_is_not_a_success() -> None:
     complete = job(outcome="Complete", ended_at=NOW)
     assert _at(Observed(job=complete)).phase is Phase.COLLECTING
+    assert _at(Observed(job=complete)).reason == "ResultsNotCollected"
+    behind = _at(Observed(job=complete, pods=(pod([running("run")]),)))
+    assert (behind.phase, behind.reason) == (Phase.COLLECTING, "Collecting")
     lost = _at(Observed(job=complete, report_error="nothing is left"))
     assert (lost.phase, lost.reason) == (Phase.FAILED, "ResultsNotCollected")
     assert _at(Observed(job=complete, report=Report(()))).phase is Phase.COMPLETED

@@ -56,7 +56,8 @@ def test_everything_that_a_run_owns_carries_its_uid() -> None:
 
 def test_the_same_run_plans_the_same_objects() -> None:
     assert _bodies() == _bodies()
-    assert plan.config_digest(run(), INPUTS) == plan.config_digest(run({"suspend": True}), INPUTS)
+    mutable = run({"suspend": True, "ttlSecondsAfterFinished": 1})
+    assert plan.config_digest(run(), INPUTS) == plan.config_digest(mutable, INPUTS)
     assert plan.config_digest(run(), INPUTS) != plan.config_digest(run({"testRun": True}), INPUTS)
 
 
@@ -232,6 +233,10 @@ def test_a_blocked_start_is_tried_again_also_after_its_deadline_while_the_run_is
     blocked, start = Observed(blocked=Blocked("ConfigMapNotFound", "x")), timedelta(seconds=1800)
     assert plan.next_look(run(), blocked, NOW + start - timedelta(seconds=4)) == timedelta(seconds=4)
     assert plan.next_look(run({"suspend": True}), blocked, NOW + start) == timedelta(seconds=10)
+
+
+def test_a_moment_that_has_passed_is_looked_at_now() -> None:
+    assert plan.next_look(run(), Observed(job=job(), pods=(pod(),)), NOW + timedelta(days=1)) == timedelta(0)
 
 
 def test_a_job_without_a_pod_is_asked_why_now_and_then() -> None:

@@ -13,7 +13,7 @@ from mlperf_operator.events import event, notes
 from mlperf_operator.observed import Observed, Report
 from mlperf_operator.status import is_finished, next_status, refused_status, summarize
 from mlperf_operator.suites import BUILT_IN
-from unit.core.builders import NOW, UID, done, failed, job, pod, result, run, up_to
+from unit.core.builders import NOW, UID, done, failed, job, pod, result, run, up_to, waiting
 
 SUITE = BUILT_IN["reference-cpu"]
 
@@ -85,6 +85,18 @@ def test_a_second_pod_counts_as_a_second_attempt_and_is_counted_once() -> None:
     assert (status.attempts, status.pod_name) == (2, "demo-zzzzz")
     again = _next(Observed(job=job(), pods=(first, second)), to_wire(status))
     assert again.attempts == 2
+
+
+def test_what_was_known_of_a_run_outlives_its_job_and_pod() -> None:
+    known = {"jobName": "demo", "podName": "demo-1", "node": "node-7", "configDigest": "abc", "attempts": 2}
+    status = to_wire(_next(Observed(config_digest="other"), known))
+    assert {key: status[key] for key in known} == known
+
+
+def test_a_first_pod_that_waits_shows_what_its_containers_say() -> None:
+    before = to_wire(_next(Observed(job=job())))
+    stuck = pod([waiting("code", "ErrImagePull", "no such image")])
+    assert _next(Observed(job=job(), pods=(stuck,)), before).stages[0].message == "ErrImagePull: no such image"
 
 
 def test_a_suspended_run_keeps_what_its_stages_said() -> None:

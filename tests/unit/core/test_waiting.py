@@ -136,6 +136,7 @@ def test_the_run_timeout_counts_from_the_start_of_the_pod_that_runs() -> None:
     assert _reached(observed, limit - timedelta(seconds=1), runTimeoutSeconds=60).phase is Phase.ACTIVE
     assert _reached(observed, limit, runTimeoutSeconds=60).reason == "RunTimeout"
     assert run_deadline(run(), replace(late, start_time=None)) is None
+    assert run_deadline(run(), replace(late, phase="Failed")) is None
 
 
 def test_a_run_that_took_too_long_is_not_tried_again_whatever_its_backoff_limit() -> None:

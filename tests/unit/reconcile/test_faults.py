@@ -309,6 +309,9 @@ async def test_a_pod_that_is_refused_is_explained_by_the_jobs_latest_warning_of_
     world.now += timedelta(seconds=5)
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "PodSecurityRefused")
+    world.warnings = [{"message": "exceeded quota", "lastTimestamp": old}]
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("Unknown", "PodNotCreated")
     world.warnings = [{"message": "a webhook said no"}]
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "PodRefused")
@@ -358,6 +361,34 @@ async def test_attempts_count_each_pod_once_also_when_the_latest_went_without_a_
     third = world.start_pod()
     await operator.reconcile()
     assert (world.run()["status"]["attempts"], world.run()["status"]["podName"]) == (3, third)
+
+
+async def test_an_eviction_never_explains_a_failure_that_came_after_it() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    first = world.start_pod()
+    disrupted = {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": format_time(world.now)}
+    world.objects["Pod", first]["status"] = {"phase": "Failed", "reason": "Evicted", "conditions": [disrupted]}
+    await operator.reconcile()
+    second = world.start_pod()
+    await operator.reconcile()
+    del world.objects["Pod", second]
+    world.end_job("Failed", "BackoffLimitExceeded")
+    world.now += timedelta(seconds=30)
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("False", "BackoffLimitExceeded")
+    assert second in _message(world, "Succeeded")
+    assert world.run()["status"]["attempts"] == 2
+
+
+async def test_a_job_of_the_name_that_somebody_made_anew_is_not_the_runs() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    world.put(_of_an_earlier_run("Job", "demo"))
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("False", "JobDeleted")
 
 
 async def test_a_benchmark_that_a_suite_no_longer_has_does_not_stop_a_run_in_flight() -> None:

@@ -264,7 +264,7 @@ class Story(RuleBasedStateMachine):
 
 def test_every_story_ends_well() -> None:
     profile = settings(
-        max_examples=300,
+        max_examples=200,
         stateful_step_count=30,
         phases=[Phase.generate],  # shrinking a story takes minutes
         derandomize=True,

@@ -1,4 +1,4 @@
-"""A small API server over HTTP: it stores, lists, watches and says 404 and 409. What it cannot do, it does not pretend."""
+"""A small API server over HTTP: it stores, lists, watches and says 404 and 409, and no more than that."""
 
 from __future__ import annotations
 
