@@ -1,0 +1,132 @@
+"""Reports that do not come: the log, the recovery Job and the volume, and when hope ends."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from mlperf_operator.acceptance import Limits
+from mlperf_operator.cluster import ApiError
+from unit.reconcile.world import Operator, Trouble, World, new_world
+
+ON_A_CLAIM = {"results": {"claimName": "r"}}
+
+
+def _message(world: World, kind: str) -> str:
+    return str(next(c["message"] for c in world.run()["status"]["conditions"] if c["type"] == kind))
+
+
+async def _completed_without_report(world: World) -> Operator:
+    operator = Operator(world)
+    await operator.reconcile()
+    pod = world.start_pod()
+    world.end_pod(pod, uid="another-run")
+    world.end_job()
+    await operator.reconcile()
+    return operator
+
+
+async def test_lost_results_of_a_suite_that_is_gone_end_the_run_in_the_end() -> None:
+    world = new_world(ON_A_CLAIM)
+    await Operator(world).reconcile()
+    world.end_job()
+    heir = Operator(world, Limits(suites={}))
+    await heir.reconcile()
+    assert world.condition("Succeeded") == ("Unknown", "ResultsNotCollected")
+    world.now += timedelta(minutes=16)
+    await heir.reconcile()
+    assert world.condition("Succeeded") == ("False", "ResultsNotCollected")
+    assert "reference-cpu is not known any more" in _message(world, "Succeeded")
+
+
+async def test_lost_results_are_read_from_the_volume_by_the_recovery_job() -> None:
+    world = new_world(ON_A_CLAIM)
+    operator = await _completed_without_report(world)
+    assert world.condition("Succeeded") == ("Unknown", "ResultsNotCollected")
+    world.end_pod(world.start_pod("demo-collect"))
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("True", "Completed")
+    assert world.condition("ResultsValid") == ("True", "Valid")
+
+
+async def test_a_recovery_job_that_fails_ends_the_run_without_success() -> None:
+    world = new_world(ON_A_CLAIM)
+    operator = await _completed_without_report(world)
+    world.end_job("Failed", "BackoffLimitExceeded", name="demo-collect")
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("False", "ResultsNotCollected")
+    assert world.condition("ResultsValid") == ("Unknown", "ResultsNotCollected")
+
+
+async def test_results_are_read_again_however_long_the_operator_was_away() -> None:
+    world = new_world(ON_A_CLAIM)
+    await Operator(world).reconcile()
+    world.end_pod(world.start_pod(), uid="another-run")
+    world.end_job()
+    world.now += timedelta(days=1)
+    heir = Operator(world)
+    await heir.reconcile()
+    assert world.created.count("Job demo-collect") == 1
+    world.now += timedelta(minutes=14)
+    await heir.reconcile()
+    assert world.condition("Succeeded") == ("Unknown", "ResultsNotCollected")
+    world.now += timedelta(minutes=2)
+    await heir.reconcile()
+    assert "within 15 minutes" in _message(world, "Succeeded")
+    assert world.condition("Finished")[0] == "True"
+
+
+@pytest.mark.parametrize("stranger", [True, False], ids=["its name is taken", "it is refused"])
+async def test_a_recovery_job_that_cannot_be_made_ends_the_run_only_after_a_while(stranger: bool) -> None:
+    world = new_world(ON_A_CLAIM)
+    if stranger:
+        world.put({"kind": "Job", "metadata": {"name": "demo-collect", "namespace": "bench", "labels": {}}})
+    operator = Operator(world)
+    await operator.reconcile()
+    world.end_job()
+    for minutes, expected in ((0, "Unknown"), (16, "False")):
+        world.now += timedelta(minutes=minutes)
+        world.fault = None if stranger else ApiError(403, "Forbidden", "exceeded quota")
+        await operator.reconcile()
+        assert world.condition("Accepted")[0] == "True"
+        assert world.condition("Succeeded") == (expected, "ResultsNotCollected")
+    assert "could not be read again" in _message(world, "Succeeded")
+
+
+async def test_a_recovery_job_is_tried_again_when_the_api_server_is_away() -> None:
+    world = new_world(ON_A_CLAIM)
+    operator = Operator(world)
+    await operator.reconcile()
+    world.end_job()
+    world.fault = ApiError(500, "InternalError", "etcd is away")
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+
+
+async def test_a_failed_runs_results_are_asked_for_until_the_kubelet_answers() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    world.end_pod(world.start_pod())
+    world.end_job("Failed", "PodFailurePolicy")
+    world.troubles = [Trouble(ApiError(502, "BadGateway", "kubelet is busy"))]
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+    assert world.condition("Finished")[0] == "False"
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("False", "PodFailurePolicy")
+    assert len(world.run()["status"]["results"]) == 1
+
+
+async def test_a_failed_run_ends_without_results_when_its_node_is_gone() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    world.end_pod(world.start_pod())
+    world.end_job("Failed", "PodFailurePolicy")
+    world.now += timedelta(minutes=1)
+    world.troubles = [Trouble(ApiError(502, "BadGateway", "kubelet is gone"))]
+    await operator.reconcile()
+    assert world.condition("Finished")[0] == "True"
+    assert world.run()["status"]["results"] == []
