@@ -142,23 +142,19 @@ class Cluster:
         body = {"metadata": {"uid": uid}, "spec": {"suspend": suspend}}
         await self._write("PATCH", JOBS.url(namespace, name), body, content_type="application/merge-patch+json")
 
-    async def apply_run_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> Json:
-        """Apply the whole status of exactly this run and return the object as stored.
+    async def apply_run_status(
+        self, namespace: str, name: str, uid: str, resource_version: str, status: Mapping[str, Any]
+    ) -> Json:
+        """Apply the whole status of exactly this run, as it was read, and return the object as stored.
 
         Raises:
             ApiError: among others 404 when the run is gone and 409 when it was made anew or changed meanwhile.
         """
-        found = await self.get(MLPERF_RUNS, namespace, name)
-        if found is None:
-            raise ApiError(404, "NotFound", f"{PLURAL} {namespace}/{name} is gone")
-        if found["metadata"]["uid"] != uid:
-            raise ApiError(409, "Conflict", f"{PLURAL} {namespace}/{name} was made anew")
         # The API server ignores a uid in what is applied to /status of a custom resource, but not a resourceVersion.
-        version = found["metadata"]["resourceVersion"]
         body = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": version},
+            "metadata": {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": resource_version},
             "status": status,
         }
         query = {"fieldManager": naming.MANAGER, "force": "true"}

@@ -108,7 +108,8 @@ class Reconciler:
         written = self._written.get(run.metadata.uid)
         if written is None or int(run.metadata.resource_version or 0) >= written.resource_version:
             return run
-        return run.model_copy(update={"status": written.status})
+        metadata = run.metadata.model_copy(update={"resource_version": str(written.resource_version)})
+        return run.model_copy(update={"metadata": metadata, "status": written.status})
 
     async def _advance(self, run: MLPerfRun, observed: Observed, now: datetime) -> timedelta | None:
         suite = self._suite(run)
@@ -202,7 +203,7 @@ class Reconciler:
         written = self._written.get(meta.uid)
         if written is not None and _essence(old) == _essence(new) and now < written.at + COALESCE:
             return written.at + COALESCE - now
-        body = await self._cluster.apply_run_status(meta.namespace, meta.name, meta.uid, new)
+        body = await self._cluster.apply_run_status(meta.namespace, meta.name, meta.uid, meta.resource_version, new)
         self._written[meta.uid] = _Written(int(body["metadata"]["resourceVersion"]), status, now)
         await self._tell(run, status, now)
         return None

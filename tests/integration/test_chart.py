@@ -37,8 +37,8 @@ EVERYTHING: Object = {
 }
 
 USED: dict[tuple[str, str], set[str]] = {
-    # informer.py lists and watches; plan.DeleteRun deletes; apply_run_status reads before it writes.
-    ("mlperf.dev", "mlperfruns"): {"get", "list", "watch", "delete"},
+    # informer.py lists and watches; plan.DeleteRun deletes.
+    ("mlperf.dev", "mlperfruns"): {"list", "watch", "delete"},
     ("mlperf.dev", "mlperfruns/status"): {"patch"},
     ("mlperf.dev", "mlperfruns/finalizers"): {"update"},
     # act.py creates, gets what was there, sets suspend, and deletes a queued Job of a finished run.

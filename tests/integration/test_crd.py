@@ -244,7 +244,10 @@ async def test_applying_the_same_manifest_again_changes_nothing(cluster: Cluster
 async def test_the_status_belongs_to_its_subresource(cluster: Cluster, namespace: str) -> None:
     made = await cluster.create({**body(namespace, NVIDIA), "status": {"summary": "mine"}})
     assert "status" not in made
-    stored = await cluster.apply_run_status(namespace, "demo", made["metadata"]["uid"], {"summary": "ours"})
+    meta = made["metadata"]
+    stored = await cluster.apply_run_status(
+        namespace, "demo", meta["uid"], meta["resourceVersion"], {"summary": "ours"}
+    )
     assert stored["status"] == {"summary": "ours"}
     assert stored["metadata"]["generation"] == made["metadata"]["generation"]
 

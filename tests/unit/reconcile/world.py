@@ -129,11 +129,15 @@ class World:
             job["spec"]["suspend"] = suspend
             self.put(job)
 
-    async def apply_run_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> dict[str, Any]:
+    async def apply_run_status(
+        self, namespace: str, name: str, uid: str, resource_version: str, status: Mapping[str, Any]
+    ) -> dict[str, Any]:
         with self._request("status"):
             body = self.objects.get(("MLPerfRun", name))
             if body is None or body["metadata"]["uid"] != uid:
                 raise _found(404, "NotFound")
+            if body["metadata"]["resourceVersion"] != resource_version:
+                raise _found(409, "Conflict")
             body["status"] = copy.deepcopy(dict(status))
             return self.put(body)
 

@@ -37,7 +37,7 @@ WRITES: list[Callable[[Cluster], Awaitable[Any]]] = [
     lambda c: c.create({"kind": "Job", "metadata": {"namespace": "n", "name": "a"}}),
     lambda c: c.delete(JOBS, "n", "a", "uid"),
     lambda c: c.set_job_suspend("n", "a", "uid", suspend=True),
-    lambda c: c.apply_run_status("n", "a", "uid", {}),
+    lambda c: c.apply_run_status("n", "a", "uid", "1", {}),
     lambda c: c.emit_event({"metadata": {"namespace": "n", "name": "a"}}),
 ]
 
@@ -110,18 +110,6 @@ async def test_the_kubeconfig_that_the_environment_names_is_used(
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
         async with Cluster.from_environment() as cluster:
             assert await cluster.get(JOBS, "n", "a") == {"a": 1}
-
-
-async def test_a_run_that_is_gone_or_made_anew_gets_no_status() -> None:
-    stored = {"metadata": {"uid": "new", "resourceVersion": "1"}}
-    requests = Requests(lambda: web.json_response(stored))
-    async with connected(requests.handle) as cluster:
-        with pytest.raises(ApiError, match="was made anew"):
-            await cluster.apply_run_status("n", "a", "old", {})
-    async with connected(Requests(status(404, "NotFound")).handle) as cluster:
-        with pytest.raises(ApiError, match="is gone"):
-            await cluster.apply_run_status("n", "a", "old", {})
-    assert requests.seen == ["GET /apis/mlperf.dev/v1alpha1/namespaces/n/mlperfruns/a"]
 
 
 async def test_a_log_is_text_whatever_its_bytes() -> None:
