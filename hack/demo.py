@@ -37,12 +37,23 @@ def main() -> int:
     say("installing the chart with helm")
     install(cluster, operator, harness)
     cluster.ensure_namespace(NAMESPACE)
-    cluster.kubectl("delete", "mlperfrun", NAME, "-n", NAMESPACE, "--ignore-not-found", "--wait")
+    remove_earlier_run(cluster)
     say(f"kubectl apply -f {EXAMPLE.relative_to(REPOSITORY)}")
     cluster.kubectl("apply", "-n", NAMESPACE, "-f", str(EXAMPLE))
     run = follow(cluster)
     show(cluster, time.monotonic() - started)
     return verdict(run)
+
+
+def remove_earlier_run(cluster: Cluster) -> None:
+    """Delete the run of an earlier demo and what it owned, and wait until all of it is gone.
+
+    The garbage collector alone is not enough: while it renews its watch, as it does after an upgrade of the CRD, it can
+    miss that a run was replaced by another of its name.
+    """
+    cluster.kubectl("delete", "mlperfrun", NAME, "-n", NAMESPACE, "--ignore-not-found", "--wait")
+    owned = ("jobs,configmaps,persistentvolumeclaims", "-l", f"mlperf.dev/run={NAME}")
+    cluster.kubectl("delete", *owned, "-n", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=120s")
 
 
 def follow(cluster: Cluster) -> dict[str, Any]:

@@ -18,7 +18,9 @@ class NameTakenError(Exception):
     """An object of the wanted name belongs to somebody else, for good or until it is deleted."""
 
     def __init__(self, kind: str, name: str, *, deleting: bool) -> None:
-        how = "is still being deleted" if deleting else "exists and belongs to something else"
+        how = "exists and belongs to something else"
+        if deleting:
+            how = "is still being deleted with an earlier run of this name; delete it yourself if it stays"
         super().__init__(f"{kind} {name} {how}")
         self.deleting = deleting
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from installation import NAMESPACE, RELEASE, REPOSITORY, Cluster
+from installation import BUILD, NAMESPACE, RELEASE, REPOSITORY, Cluster
 
 pytestmark = pytest.mark.e2e
 
@@ -56,3 +56,13 @@ def test_a_second_demo_takes_less_than_two_minutes(demo: str) -> None:
     argv = [sys.executable, str(REPOSITORY / "hack" / "demo.py")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=dict(os.environ))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_reference_harness_fits_in_500_megabytes_without_torch_or_cuda(images: tuple[str, str]) -> None:
+    argv = ["buildah", "images", "--format", "{{.Size}}", images[1]]
+    size, unit = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    assert unit == "MB"
+    assert float(size) < 500
+    packages = {path.name.partition("-")[0] for path in (BUILD / "reference-harness" / "site-packages").iterdir()}
+    assert "mlperf_loadgen" in packages or "mlcommons_loadgen" in packages
+    assert not {name for name in packages if name.startswith(("torch", "nvidia", "cuda"))}
