@@ -109,5 +109,8 @@ def verdict(run: dict[str, Any]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (RuntimeError, subprocess.CalledProcessError) as error:
+    except (RuntimeError, subprocess.SubprocessError) as error:
         sys.exit(f"FAILED: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: `make demo` goes on from here, `make clean-cluster` removes the cluster", file=sys.stderr)
+        sys.exit(130)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +30,15 @@ def say(text: str) -> None:
 
 
 def launcher(*arguments: str) -> str:
-    """Run a command of the local cluster's launcher and return the last line that it printed."""
+    """Run a command of the local cluster's launcher and return the last line that it printed.
+
+    Raises:
+        SystemExit: it failed or refused, and has said why on standard error; the exit code is its own.
+    """
     argv = [sys.executable, str(LAUNCHER), *arguments]
-    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(argv, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(done.returncode)
     return done.stdout.strip().rpartition("\n")[2]
 
 
@@ -95,22 +104,44 @@ def build_images() -> tuple[str, str]:
             raise SystemExit(f"your own cluster has to pull the images: push them and set {' and '.join(missing)}")
         return os.environ[names[0]], os.environ[names[1]]
     base = launcher("base-image")
-    for name, script, image in (
-        ("operator", REPOSITORY / "hack" / "operator_context.py", OPERATOR_IMAGE),
-        ("reference-harness", REPOSITORY / "reference_harness" / "make_context.py", HARNESS_IMAGE),
-    ):
-        context = BUILD / name
-        subprocess.run([sys.executable, str(script), str(context)], check=True, stdout=subprocess.DEVNULL)
-        launcher(
-            "build-image",
-            *("--file", str(context / "Dockerfile"), "--context", str(context)),
-            *("--tag", image, "--build-arg", f"BASE_IMAGE={base}"),
-        )
+    with only_caller(BUILD):
+        for name, script, image in (
+            ("operator", REPOSITORY / "hack" / "operator_context.py", OPERATOR_IMAGE),
+            ("reference-harness", REPOSITORY / "reference_harness" / "make_context.py", HARNESS_IMAGE),
+        ):
+            context = BUILD / name
+            subprocess.run([sys.executable, str(script), str(context)], check=True, stdout=subprocess.DEVNULL)
+            launcher(
+                "build-image",
+                *("--file", str(context / "Dockerfile"), "--context", str(context)),
+                *("--tag", image, "--build-arg", f"BASE_IMAGE={base}"),
+            )
     return OPERATOR_IMAGE, HARNESS_IMAGE
 
 
+@contextmanager
+def only_caller(folder: Path) -> Iterator[None]:
+    """Wait until no other process fills this folder: each replaces what an image is just being built from."""
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another caller that builds the images")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def repository_and_tag(image: str) -> tuple[str, str]:
+    """Split an image's name; one without a tag has the tag `latest`, and a registry's port is no tag."""
+    repository, _, tag = image.rpartition(":")
+    return (image, "latest") if not repository or "/" in tag else (repository, tag)
+
+
 def image_id(image: str) -> str:
-    """Return what changes when an image does, so that its pods are replaced."""
+    """Return what changes when an image does, so that its pods are replaced; without buildah its name."""
+    if shutil.which("buildah") is None:
+        return image
     done = subprocess.run(
         ["buildah", "inspect", "--type", "image", "--format", "{{.FromImageID}}", image],
         capture_output=True,
@@ -136,7 +167,7 @@ def install(cluster: Cluster, operator_image: str, harness_image: str, values: M
     Raises:
         RuntimeError: helm failed, or the operator did not become ready; the message says what its pods say.
     """
-    repository, _, tag = operator_image.rpartition(":")
+    repository, tag = repository_and_tag(operator_image)
     settings = [
         f"image.repository={repository}",
         f"image.tag={tag}",

@@ -56,6 +56,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("target", type=Path, help="folder to fill; what is in it is replaced")
     parser.add_argument("--python-version", default="3.11", help="Python of the base image (default: %(default)s)")
     options = parser.parse_args(argv)
+    if shutil.which("uv") is None:
+        parser.error('uv is not on the PATH: export PATH="$(hack/bootstrap.sh):$PATH"')
     target = options.target.absolute()
     if target.is_dir() and any(target.iterdir()) and not (target / "Dockerfile").is_file():
         parser.error(f"{target} is not empty and is no build context: name another folder")

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# `make test`: each step with its time, then the clusters are taken down, whatever happened.
+# `make test`: each step with its time, then the cluster that it made is taken down, whatever happened.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-had_cluster=no
-if python3 hack/local-cluster/launcher.py status >/dev/null 2>&1; then had_cluster=yes; fi
+# Exit code 2: there is none. One that is there, even if it is ill, is somebody's, with what is in it.
+found=0
+python3 hack/local-cluster/launcher.py status >/dev/null 2>&1 || found=$?
 
 cleanup() {
   status=$?
-  python3 hack/local-cluster/launcher.py down --control-plane-only >/dev/null 2>&1 || true
-  # A cluster that was there before, of `make demo` for example, is left as it was.
-  if [ "$had_cluster" = no ]; then python3 hack/local-cluster/launcher.py down >/dev/null 2>&1 || true; fi
+  if [ "$found" = 2 ]; then
+    python3 hack/local-cluster/launcher.py down || echo "=== the cluster could not be taken down: make clean-cluster" >&2
+  else
+    echo "=== the cluster that was there before is left as it is (make clean-cluster removes it)"
+  fi
   exit "$status"
 }
 trap cleanup EXIT

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from e2e.lab import Run, container_state, manifest, processes, reasons, send, wait_for
+from e2e.lab import Run, container_state, manifest, operator_pods, processes, reasons, send, wait_for
 from installation import NAMESPACE, RELEASE, Cluster, condition
 from mlperf_operator.resources.containers import COLLECT, PREPARE_STAGES, RUN
 
@@ -158,14 +158,15 @@ class Process:
 def operator_as_process(cluster: Cluster) -> Iterator[Process]:
     """Replace the operator's pod by a process, and bring it back."""
     scale = ("scale", "deployment", RELEASE, "-n", NAMESPACE)
-    cluster.kubectl(*scale, "--replicas=0")
-    pods = ("pods", "-n", NAMESPACE, "-l", f"app.kubernetes.io/instance={RELEASE}")
-    wait_for("the end of the operator's pod", lambda: not cluster.get(*pods)["items"])
-    process = Process(cluster)
     try:
-        yield process
+        cluster.kubectl(*scale, "--replicas=0")
+        wait_for("the end of the operator's pod", lambda: not operator_pods(cluster))
+        process = Process(cluster)
+        try:
+            yield process
+        finally:
+            process.stop()
     finally:
-        process.stop()
         cluster.kubectl(*scale, "--replicas=1")
         cluster.kubectl("rollout", "status", "deployment", RELEASE, "-n", NAMESPACE, "--timeout=120s")
 

@@ -39,10 +39,10 @@ def control_plane() -> Iterator[Layout | None]:
         yield None
         return
     name = f"integration-{os.getpid()}"
-    started = _launch("up", name)
-    if started.returncode == REFUSED:
-        pytest.skip(started.stderr.strip().splitlines()[-1])
     try:
+        started = _launch("up", name)
+        if started.returncode == REFUSED:
+            pytest.skip(started.stderr.strip().splitlines()[-1])
         assert started.returncode == 0, started.stderr
         yield layout_for(name)
     finally:

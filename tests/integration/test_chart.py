@@ -217,7 +217,17 @@ def test_the_notes_name_the_deployment() -> None:
     assert "deployment/mine-mlperf-operator" in done.stdout.partition("NOTES:")[2], done.stderr
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_the_notes_name_the_image_that_a_first_run_lacks(given: bool) -> None:
+    options = ["--set", "suiteImages.reference-cpu=registry.example/harness:1"] if given else []
+    done = helm("install", "mine", str(CHART), "--dry-run=client", *options)
+    notes = done.stdout.partition("NOTES:")[2]
+    assert "kubectl describe mlr reference-cpu" in notes, done.stderr
+    assert ("--set suiteImages.reference-cpu" in notes) is not given
+
+
 def test_no_rendered_manifest_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
+    tools("helm")
     assert render_manifests.main(["--check"]) == 0, capsys.readouterr().err
 
 

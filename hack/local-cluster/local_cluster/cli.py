@@ -9,7 +9,7 @@ from pathlib import Path
 from local_cluster import binaries, cluster, images, packages, teardown
 from local_cluster.errors import ClusterError, RefusalError
 from local_cluster.external import KUBECONFIG_VARIABLE, External, external_cluster
-from local_cluster.layout import DEFAULT_CONTROL_PLANE, DEFAULT_FULL, Layout, layout_for
+from local_cluster.layout import DEFAULT_CONTROL_PLANE, DEFAULT_FULL, Layout, existing_layouts, layout_for
 from local_cluster.progress import say
 
 
@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="start or repair the cluster; the last line is the path of its kubeconfig")
     up.add_argument("--audit", action="store_true", help="log every API request (its metadata) to logs/audit.log")
     down = commands.add_parser("down", help="end the cluster and leave nothing of it")
+    down.add_argument("--all", action="store_true", help="every local cluster of this user, whatever its name")
     status = commands.add_parser("status", help="each process, and whether the cluster can be used (exit code 0 or 1)")
     logs = commands.add_parser("logs", help="print a component's log")
     logs.add_argument("component")
@@ -73,6 +74,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "base-image":
         print(images.ensure_base_image())
         return 0
+    if options.command == "down" and options.all:
+        return _down_all()
     external = external_cluster()
     if external:
         return _run_external(options, external)
@@ -97,6 +100,21 @@ def _run_local(options: argparse.Namespace, layout: Layout) -> int:
             if not options.no_load:
                 images.load_built(layout, options.tag)
     return 0
+
+
+def _down_all() -> int:
+    """Take down every local cluster; one that fails does not keep the others up."""
+    layouts = existing_layouts()
+    if not layouts:
+        say("there is no local cluster")
+    code = 0
+    for layout in layouts:
+        try:
+            teardown.down(layout)
+        except (ClusterError, RefusalError) as error:
+            say(f"failed: {layout.name}: {error}")
+            code = 1
+    return code
 
 
 def _run_external(options: argparse.Namespace, external: External) -> int:

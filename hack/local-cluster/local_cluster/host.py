@@ -79,6 +79,22 @@ def refuse_conflicts(layout: Layout, spec: Spec) -> None:
     ports.refuse_taken({purpose: port for purpose, port in used.items() if purpose not in held})
 
 
+def refuse_foreign_pods(layout: Layout) -> None:
+    """Refuse to end the machine's pods and service rules while those of another node may be among them.
+
+    A node inside a container, as kind makes it, has its own; it is in another process namespace.
+    """
+    found = processes.find(OTHER_KUBERNETES)
+    ours = {pid for pid, argv in found.items() if f"{layout.state}/" in " ".join(argv)}
+    elsewhere = {pid for pid in found if not processes.shares_namespace(pid)}
+    foreign = foreign_kubernetes(found, ours | elsewhere)
+    if foreign:
+        raise RefusalError(
+            f"another Kubernetes node runs on this machine: {foreign}; its pods would end with those of "
+            f"{layout.name!r}: stop it first"
+        )
+
+
 def foreign_kubernetes(found: Mapping[int, list[str]], own: set[int]) -> str:
     """Return a short description of a node's program that is not ours, empty when there is none."""
     for pid, argv in sorted(found.items()):

@@ -122,11 +122,21 @@ def layout_for(name: str) -> Layout:
     """
     if not _NAME.fullmatch(name):
         raise RefusalError(f"the name {name!r} is not possible: use up to 32 small letters, digits and inner hyphens")
+    return Layout(name, *_bases())
+
+
+def existing_layouts() -> list[Layout]:
+    """Return the directories of every cluster of this user that has left any, by name."""
+    folders = [folder for base in _bases() if base.is_dir() for folder in base.iterdir() if folder.is_dir()]
+    return [layout_for(name) for name in sorted({folder.name for folder in folders}) if _NAME.fullmatch(name)]
+
+
+def _bases() -> tuple[Path, Path]:
     if os.geteuid() == 0:
-        return Layout(name, Path("/var/lib/mlperf-operator-cluster"), Path("/run/mlperf-operator-cluster"))
+        return Path("/var/lib/mlperf-operator-cluster"), Path("/run/mlperf-operator-cluster")
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
     base = state / "mlperf-operator-cluster"
-    return Layout(name, base, base)
+    return base, base
 
 
 def cache_dir() -> Path:

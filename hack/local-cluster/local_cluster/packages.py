@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 from local_cluster import host
 from local_cluster.errors import RefusalError
@@ -26,6 +27,9 @@ NODE = {
     "mount": "mount",
 }
 IMAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
+# Debian starts this service with its package. A cluster runs the program itself, and `down` leaves nothing running.
+_SERVICES = {"containerd": "containerd.service"}
+_SYSTEMD = Path("/run/systemd/system")
 
 
 def search_path(path: str) -> str:
@@ -63,3 +67,11 @@ def ensure(needed: dict[str, str]) -> None:
     run_long("reading the package lists", ["apt-get", *wait, "update"], log, env=env)
     install = ["apt-get", *wait, "install", "--yes", "--no-install-recommends", *lacking]
     run_long(f"installing packages ({names})", install, log, env=env)
+    _stop_services(lacking)
+
+
+def _stop_services(installed: list[str]) -> None:
+    """Stop what only our installation of packages has started; where systemd does not run, nothing has."""
+    for service in [_SERVICES[package] for package in installed if package in _SERVICES and _SYSTEMD.is_dir()]:
+        argv = ["systemctl", "disable", "--now", service]
+        run_long(f"stopping {service}, which its package has started", argv, cache_dir() / "systemctl.log")

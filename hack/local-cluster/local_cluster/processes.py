@@ -122,6 +122,14 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def shares_namespace(pid: int) -> bool:
+    """Say whether a process sees the same processes as this one, False when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return False
+
+
 def boot_id() -> str:
     """Return the kernel's name for this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

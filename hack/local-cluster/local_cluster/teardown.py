@@ -5,7 +5,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from local_cluster import containers, mounts, network, processes
+from local_cluster import containers, host, mounts, network, processes
 from local_cluster.components import NAMES, components
 from local_cluster.layout import Layout, Spec
 from local_cluster.locks import locked
@@ -19,12 +19,19 @@ KUBELET_FOLDERS = (Path("/var/lib/kubelet/device-plugins"), Path("/var/lib/kubel
 
 
 def down(layout: Layout) -> None:
-    """Stop every process and container; remove mounts, network, cgroups, settings and folders. Safe to repeat."""
+    """Stop every process and container; remove mounts, network, cgroups, settings and folders. Safe to repeat.
+
+    Raises:
+        RefusalError: pods of a node that is not ours would end too.
+        ClusterError: something of the cluster stays.
+    """
     with locked(f"cluster-{layout.name}", f"it changes the cluster {layout.name!r}"):
         spec = layout.read_spec()
         if spec is None and not layout.state.exists() and not layout.run.exists():
             say(f"there is no cluster {layout.name!r}")
             return
+        if spec is not None and spec.full:
+            host.refuse_foreign_pods(layout)
         if spec is not None:
             _stop_processes(layout, spec)
         if spec is not None and spec.full:

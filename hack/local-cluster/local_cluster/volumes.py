@@ -7,7 +7,7 @@ from typing import Any
 from local_cluster.api import Api
 
 STORAGE_CLASS = "local"
-COUNT = 20
+COUNT = 50
 CAPACITY = "10Gi"
 
 

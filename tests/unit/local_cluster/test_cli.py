@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from local_cluster import cli
+from local_cluster import cli, processes
 from local_cluster.external import KUBECONFIG_VARIABLE
 from local_cluster.layout import Layout, Ports, Spec, layout_for
 
@@ -79,6 +79,36 @@ def test_taking_down_a_stopped_cluster_removes_its_folders() -> None:
     layout = _existing(full=False)
     assert cli.main(["down", "--name", "here"]) == 0
     assert not layout.base.exists()
+
+
+def test_all_clusters_are_taken_down_whatever_their_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A kubeconfig of the user's own protects that cluster only.
+    monkeypatch.setenv(KUBECONFIG_VARIABLE, "/somebody/elses")
+    layout = _existing(full=False)
+    left = layout_for("integration-4711")
+    left.state.mkdir()
+    assert cli.main(["down", "--all"]) == 0
+    said = capsys.readouterr().err
+    assert "'here' is gone" in said
+    assert "'integration-4711' is gone" in said
+    assert not layout.base.exists()
+    assert cli.main(["down", "--all"]) == 0
+    assert "there is no local cluster" in capsys.readouterr().err
+
+
+def test_a_cluster_that_cannot_be_taken_down_does_not_keep_the_others_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = _existing(full=True)
+    other = layout_for("there")
+    other.state.mkdir()
+    monkeypatch.setattr(processes, "find", lambda names: {os.getpid(): ["/usr/bin/k3s", "server"]})
+    assert cli.main(["down", "--all"]) == 1
+    assert "failed: here: another Kubernetes node runs on this machine: k3s" in capsys.readouterr().err
+    assert layout.spec_file.exists()
+    assert not other.state.exists()
 
 
 def _own_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: str) -> Path:

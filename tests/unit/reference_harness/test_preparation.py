@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,14 @@ def test_nothing_is_left_in_the_home_folder(bench: Bench) -> None:
     assert done.returncode == 0, done.stdout
     # ONNX Runtime's usage reports would leave a device id here.
     assert not list(bench.home.rglob("*"))
+
+
+def test_an_interpreter_in_a_folder_with_a_blank_in_its_name(empty_bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "my python"
+    folder.mkdir()
+    interpreter = folder / "python"
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    interpreter.chmod(0o755)
+    empty_bench.environment["PYTHON"] = str(interpreter)
+    done = empty_bench.make("link_dirs")
+    assert done.returncode == 0, done.stdout
