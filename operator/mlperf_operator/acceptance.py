@@ -172,9 +172,10 @@ def _image_allowed(run: MLPerfRun, limits: Limits) -> Refusal | None:
 
 
 def _begins_with(image: str, prefix: str) -> bool:
-    # "registry.example" must not allow registry.example.evil.
+    # "registry.example" must allow neither registry.example.evil nor, on another port, registry.example:5000/evil.
     rest = image.removeprefix(prefix)
-    return image.startswith(prefix) and (not rest or prefix[-1] in "/:@" or rest[0] in "/:@")
+    is_tag = rest.startswith(":") and "/" not in rest
+    return image.startswith(prefix) and (not rest or prefix[-1] in "/:@" or rest[0] in "/@" or is_tag)
 
 
 def _driver_can_be_had(run: MLPerfRun, limits: Limits) -> Refusal | None:

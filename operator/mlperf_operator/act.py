@@ -7,11 +7,9 @@ from typing import Any
 
 from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import GROUP, KIND, MLPerfRun
-from mlperf_operator.cluster import CLAIMS, CONFIG_MAPS, JOBS, MLPERF_RUNS, ApiError, Cluster, Resource
+from mlperf_operator.cluster import BY_KIND, JOBS, MLPERF_RUNS, ApiError, Cluster
 from mlperf_operator.observed import JobRecord
 from mlperf_operator.plan import Action, Create, DeleteJob, DeleteRun, SetSuspend
-
-_RESOURCES: dict[str, Resource] = {"ConfigMap": CONFIG_MAPS, "Job": JOBS, "PersistentVolumeClaim": CLAIMS}
 
 
 class NameTakenError(Exception):
@@ -60,7 +58,7 @@ async def _create(cluster: Cluster, run: MLPerfRun, body: Mapping[str, Any]) -> 
         if error.status != 409 or error.reason != "AlreadyExists":
             raise
     kind, meta = body["kind"], body["metadata"]
-    found = await cluster.get(_RESOURCES[kind], meta["namespace"], meta["name"])
+    found = await cluster.get(BY_KIND[kind], meta["namespace"], meta["name"])
     if found is None:
         raise NameTakenError(kind, meta["name"], deleting=True)
     if not _is_ours(run, body, found):

@@ -73,13 +73,17 @@ def _driver_ready(facts: Facts) -> Verdict:
     if not facts.suite.uses_gpu:
         return Verdict(_TRUE, "NotRequired", "the suite uses no GPU driver")
     if facts.run.spec.driver.policy is DriverPolicy.IGNORE:
-        return Verdict(_UNKNOWN, "Ignored", "driver.policy is Ignore: nobody looked")
+        return Verdict(
+            _UNKNOWN, "Ignored", "driver.policy is Ignore: the driver is not judged; preflight still needs working GPUs"
+        )
     preflight = next((stage for stage in facts.stages if stage.name == "preflight"), None)
     if preflight is None or preflight.state in (StageState.PENDING, StageState.RUNNING):
         return Verdict(_UNKNOWN, "NotVerified", "preflight verifies the driver in the run's pod")
     if preflight.state is StageState.FAILED:
         return Verdict(_FALSE, "PreflightFailed", preflight.message)
-    return Verdict(_TRUE, "Verified", "preflight found the driver working in the run's pod")
+    return Verdict(
+        _TRUE, "Verified", "preflight found the driver working in the run's pod; its version was not compared"
+    )
 
 
 def _as_stored(facts: Facts, kind: ConditionType) -> Verdict | None:

@@ -12,7 +12,7 @@ from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.cluster import JOBS, ApiError, Cluster
 from mlperf_operator.observed import JobRecord, Observed, PodRecord, Report, RunRecord, decode_job, parse_time
 from mlperf_operator.report import ReportError, announced, parse_log
-from mlperf_operator.resources.containers import COLLECT, RUN
+from mlperf_operator.resources.containers import COLLECT
 from mlperf_operator.resources.volumes import outlives_pod
 from mlperf_operator.waiting import POD_EXPECTED_AFTER, waiting_since
 
@@ -50,18 +50,19 @@ class Observer:
 
     def recorded(self, run: MLPerfRun) -> Observed:
         """Return what the informers know of the run."""
-        jobs = {job.component: job for job in self._views.jobs.by_index(run.metadata.uid)}
-        job = jobs.get(RUN)
+        # By name: labels are anybody's to copy, names are not.
+        jobs = {job.name: job for job in self._views.jobs.by_index(run.metadata.uid)}
+        job = jobs.get(naming.job_name(run))
         pods = sorted(self._views.pods.by_index(run.metadata.uid), key=lambda pod: (pod.created_at, pod.name))
         own = [pod for pod in pods if pod.job == naming.job_name(run)]
         if run.status.pod_name not in (None, *(pod.name for pod in own)):
-            # The latest pod is gone; an older one that ended before it is not the latest again.
+            # The latest pod is gone; an older one that ended before it is not the latest again, a newer one is.
             failed = job is not None and job.outcome is not None
-            own = [pod for pod in own if not pod.ended or (failed and not pod.disrupted)]
+            own = [p for p in own if not p.ended or (failed and not p.disrupted) or _is_news(run, p)]
         return Observed(
             job=job,
             pods=tuple(own),
-            recovery_job=jobs.get(COLLECT),
+            recovery_job=jobs.get(naming.recovery_job_name(run)),
             recovery_pods=tuple(pod for pod in pods if pod.job == naming.recovery_job_name(run)),
         )
 
@@ -117,6 +118,13 @@ class Observer:
         sha256 = announced(pod.container(COLLECT), uid)
         log = await self._cluster.read_log(pod.namespace, pod.name, COLLECT)
         return parse_log(log, uid, sha256)
+
+
+def _is_news(run: MLPerfRun, pod: PodRecord) -> bool:
+    """Say whether a pod was made after all that the status tells of the pods before it."""
+    moments = [parse_time(text) for stage in run.status.stages for text in (stage.started_at, stage.finished_at)]
+    known = [moment for moment in moments if moment is not None]
+    return bool(known) and pod.created_at > max(known)
 
 
 def final_cause(run: MLPerfRun, observed: Observed, why: str, now: datetime, *, hope: bool) -> str:

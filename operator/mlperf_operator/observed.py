@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlperf_operator.api.v1alpha1 import ResultStatus
-from mlperf_operator.naming import COMPONENT_LABEL, RUN_LABEL, RUN_UID_LABEL
+from mlperf_operator.naming import RUN_LABEL, RUN_UID_LABEL
 
 Raw = Mapping[str, Any]
 
@@ -32,12 +32,10 @@ class JobRecord:
     uid: str
     run: str
     run_uid: str
-    component: str
     deleting: bool
     suspend: bool
     suspended: bool
     """The Job controller's word: after a resume it stays True until the controller has set a new start time."""
-    active: int
     created_at: datetime
     start_time: datetime | None
     outcome: str | None
@@ -59,7 +57,6 @@ class ContainerRecord:
     exit_code: int | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    restarts: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,11 +164,9 @@ def decode_job(body: Raw) -> JobRecord:
         uid=meta["uid"],
         run=labels.get(RUN_LABEL, ""),
         run_uid=labels.get(RUN_UID_LABEL, ""),
-        component=labels.get(COMPONENT_LABEL, ""),
         deleting="deletionTimestamp" in meta,
         suspend=bool(spec.get("suspend")),
         suspended="Suspended" in true,
-        active=int(status.get("active") or 0),
         created_at=_created(meta),
         start_time=parse_time(status.get("startTime")),
         outcome=end["type"] if end else None,
@@ -228,5 +223,4 @@ def _decode_container(status: Raw) -> ContainerRecord:
         exit_code=facts.get("exitCode"),
         started_at=parse_time(facts.get("startedAt")),
         finished_at=parse_time(facts.get("finishedAt")),
-        restarts=int(status.get("restartCount") or 0),
     )

@@ -103,12 +103,16 @@ def _after_completion(observed: Observed) -> Outcome:
 
 
 def _failure(run: MLPerfRun, job: JobRecord, pod: PodRecord | None, now: datetime) -> Outcome:
-    heard = pod is not None and pod.ended
+    # A disruption is never what fails the Job (its failure policy): the word of the pod after it is to come, or lost.
+    disrupted = pod is not None and pod.disrupted
+    heard = pod is not None and pod.ended and not disrupted
     if not heard and job.ended_at is not None and now < job.ended_at + LAST_WORD_GRACE:
         return Outcome(Phase.ACTIVE, "Ending", "the Job failed; its pod is ending")
     reason, message = job.reason or "JobFailed", job.message or "the Job failed"
-    if pod is not None:
+    if pod is not None and not disrupted:
         reason, message = _explain_pod(run, pod) or (reason, message)
+    elif pod is not None:
+        message += f"; the pod that followed {pod.name} is gone, by hand or with its node"
     elif run.status.pod_name is not None:
         message += f"; pod {run.status.pod_name} is gone, by hand or with its node"
     return Outcome(Phase.FAILED, reason, message)

@@ -58,6 +58,15 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("allowed_host_paths")
+    @classmethod
+    def _absolute(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        for path in paths:
+            if not path.startswith("/") or ".." in path.split("/"):
+                msg = f"{path} is no absolute path"
+                raise ValueError(msg)
+        return paths
+
     @model_validator(mode="after")
     def _lease_times_in_order(self) -> Settings:
         if not self.lease_retry_seconds < self.lease_renew_deadline_seconds < self.lease_duration_seconds:

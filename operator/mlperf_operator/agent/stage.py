@@ -59,8 +59,11 @@ FULL = re.compile(r"No space left on device|Disk quota exceeded")
 TELLING = re.compile(FULL.pattern + r"|No registered config for|did not match any known systems|out of memory|Killed")
 """Lines in which NVIDIA's harness says why it did nothing, although it exits 0."""
 
-MAKE_TRANSIENT = re.compile(rf"make.*\*\*\* .* Error {EXIT_TRANSIENT}$")
-"""make itself ends with 2 whatever its recipe ended with, and tells the recipe's code in this line (GNU make)."""
+MAKE_TRANSIENT = re.compile(rf"^(?:\S*/)?g?make(?:\[\d+\])?: \*\*\* .* Error {EXIT_TRANSIENT}$")
+"""make itself ends with 2 whatever its recipe ended with, and tells the recipe's code in this line (GNU make).
+
+Written out from the line's begin: with a gap in the middle, a long line of a harness would take hours to search.
+"""
 
 REMEMBERED = re.compile("|".join((TELLING.pattern, MAKE_TRANSIENT.pattern, "^" + re.escape(FINDING))))
 

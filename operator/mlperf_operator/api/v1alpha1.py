@@ -25,14 +25,6 @@ MAX_TTL_SECONDS = 10 * 365 * 86400
 """Longest ttlSecondsAfterFinished, in seconds: ten years. Beyond the calendar's end there is no date to wait for."""
 
 
-class Benchmark(StrEnum):
-    """Benchmarks of the built-in suites; an administrator's suite may name others."""
-
-    BERT = "bert"
-    UNET3D = "3d-unet"
-    DIGITS = "digits"
-
-
 class Scenario(StrEnum):
     """LoadGen's scenarios."""
 
@@ -130,8 +122,8 @@ class StageState(StrEnum):
     FAILED = "Failed"
 
 
-DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 DnsName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
 SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
 SystemName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*$", max_length=63)]
 BenchmarkName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][-a-z0-9_.]*$", max_length=40)]
@@ -382,7 +374,9 @@ class MLPerfRunSpec(_Model):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="CPU and memory.")
-    queue_name: DnsName | None = Field(default=None, description="Kueue LocalQueue that admits the run.")
+    queue_name: QueueName | None = Field(
+        default=None, description="Kueue LocalQueue that admits the run; it becomes a label, so at most 63 characters."
+    )
     suspend: bool = Field(
         default=False, description="True stops the run's pod; false lets it go on from the stages that are done."
     )

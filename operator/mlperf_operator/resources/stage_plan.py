@@ -91,7 +91,7 @@ def _preflight_step(run: MLPerfRun, suite: Suite) -> dict[str, Any]:
     system = suite.systems[run.spec.system]
     gpu = None
     if suite.uses_gpu:
-        gpu = {"product": system.gpu_product, "count": run.spec.gpu.count or system.gpu_count, "nvidiaSmi": True}
+        gpu = {"product": system.gpu_product, "count": run.spec.gpu.count or system.gpu_count}
     checks = {"tools": list(suite.tools), "volumes": volumes, "shmBytes": suite.shm_bytes, "gpu": gpu}
     return {"id": "preflight", "action": "preflight", "scope": "Private", "checks": checks, "digest": digest(checks)}
 

@@ -97,7 +97,16 @@ def merged_accuracy(
             continue
         passed = bounds.allow(item.value) if item.passed is None else item.passed
         items.append(Accuracy(item.name, item.value, bounds.lowest, passed))
-    return tuple(items), notes
+    unsaid = _failed_but_unsaid(parsed, said)
+    notes += [
+        f"metadata.json leaves out {item.name} {item.value:g} of accuracy.txt, which did not pass" for item in unsaid
+    ]
+    return (*items, *unsaid), notes
+
+
+def _failed_but_unsaid(parsed: Sequence[Accuracy], said: Sequence[Accuracy]) -> list[Accuracy]:
+    names = {item.name.lower() for item in said}
+    return [item for item in parsed if item.passed is False and item.name.lower() not in names]
 
 
 _UNKNOWN = "accuracy.txt holds no accuracy that is known here"

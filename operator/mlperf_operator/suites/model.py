@@ -130,6 +130,15 @@ class Suite(_Data):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _variants_for_all_versions(self) -> Suite:
+        for name, benchmark in self.benchmarks.items():
+            absent = [version.value for version in self.config_versions if version not in benchmark.variants]
+            if absent:
+                msg = f"benchmark {name} has no variant for config version {', '.join(absent)}"
+                raise ValueError(msg)
+        return self
+
     def variant(self, benchmark: str, config_version: ConfigVersion) -> str:
         """Return the official name of a benchmark at a config version, such as bert-99.9.
 

@@ -44,6 +44,28 @@ def test_a_transient_failure_is_tried_again_also_when_make_hides_it(bench: Bench
     assert len(lines_of(bench.home / "count")) == 3
 
 
+@pytest.mark.parametrize(
+    ("line", "transient"),
+    [
+        ("make: *** [Makefile:2: download] Error 75", True),
+        ("make[1]: *** [code/bert/download.mk:9: all] Error 75", True),
+        ("/usr/bin/gmake[12]: *** [all] Error 75", True),
+        ("make: *** [Makefile:2: download] Error 751", False),
+        ("make: *** [Makefile:2: download] Error 2", False),
+        ("the log says: make: *** [Makefile:2: download] Error 75", False),
+    ],
+)
+def test_only_makes_own_line_says_that_a_recipe_failed_for_a_passing_reason(line: str, transient: bool) -> None:
+    assert bool(stage.REMEMBERED.search(line)) is transient
+
+
+@pytest.mark.parametrize("piece", ["make", "make*** ", "make: *** [a] Error ", "/make[1]"])
+@pytest.mark.timeout(10)
+def test_a_line_made_to_be_slow_is_not(piece: str) -> None:
+    line = piece * (stage.MAX_LINE_BYTES // len(piece))
+    assert stage.REMEMBERED.search(line) is None
+
+
 def test_a_transient_failure_that_stays_ends_the_stage(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
     assert bench.run(step("download", f"echo x >> {bench.home}/count; exit 75")) == 65
     assert bench.told["reason"] == "DownloadFailed"

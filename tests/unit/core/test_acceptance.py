@@ -51,6 +51,12 @@ REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
     ),
     ("a foreign image", run({"image": "evil.example/x:1"}), "ImageNotAllowed", ["evil.example", "mirror.example/"]),
     (
+        "an image of another registry on the same host",
+        run({"image": "registry.example:5000/x:1"}),
+        "ImageNotAllowed",
+        ["registry.example:5000/x:1"],
+    ),
+    (
         "an image of a registry that only begins alike",
         run({"image": "registry.example.evil/x:1"}),
         "ImageNotAllowed",
@@ -141,3 +147,8 @@ def test_every_pair_of_a_built_in_suite_is_accepted() -> None:
                     "scratch": {"claimName": "scratch"},
                 }
                 assert refusal(run(spec), LIMITS) is None
+
+
+@pytest.mark.parametrize("image", ["r.example/a", "r.example/a:1", "r.example/a@sha256:0", "r.example/a/b:1"])
+def test_an_allowed_repository_may_have_any_tag_digest_or_folder(image: str) -> None:
+    assert refusal(run({"image": image}), Limits(suites=BUILT_IN, images=("r.example/a",))) is None

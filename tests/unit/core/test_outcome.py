@@ -47,6 +47,17 @@ def test_a_suspended_job_says_what_lets_it_go_on() -> None:
     assert "gpus" in queued.message
 
 
+def test_an_evicted_pod_is_not_why_the_job_failed() -> None:
+    ended = job(outcome="Failed", reason="BackoffLimitExceeded", message="too often", ended_at=NOW)
+    evicted = pod([failed("build", 1)], phase="Failed", reason="Evicted", disrupted=True)
+    assert _at(Observed(job=ended, pods=(evicted,))).phase is Phase.ACTIVE
+    reached = _at(Observed(job=ended, pods=(evicted,)), LAST_WORD_GRACE)
+    assert (reached.phase, reached.reason) == (Phase.FAILED, "BackoffLimitExceeded")
+    assert reached.message == "too often; the pod that followed demo-abcde is gone, by hand or with its node"
+    after = pod([failed("build")], name="demo-fghij", phase="Failed")
+    assert _at(Observed(job=ended, pods=(evicted, after))).reason == "StageFailed"
+
+
 def test_a_running_stage_is_named() -> None:
     reached = _at(Observed(job=job(), pods=(pod(up_to("download-model")),)))
     assert (reached.phase, reached.reason, reached.message) == (

@@ -202,7 +202,7 @@ def test_lost_results_are_read_again_where_they_outlive_the_pod() -> None:
     assert body["spec"]["template"]["spec"]["containers"][0]["command"][-1] == "--once"
     assert "node-7" in json.dumps(body["spec"]["template"]["spec"]["affinity"])
     assert plan.recover(run(), complete, INPUTS.suite, IMAGES) == []
-    again = Observed(job=job(outcome="Complete"), recovery_job=job(component="collect"))
+    again = Observed(job=job(outcome="Complete"), recovery_job=job(name="demo-collect"))
     assert plan.recover(lasting, again, INPUTS.suite, IMAGES) == []
 
 

@@ -119,6 +119,30 @@ async def test_what_an_earlier_run_of_the_name_left_is_waited_for_and_named(kind
     assert world.condition("Accepted") == ("True", "Accepted")
 
 
+async def test_a_pod_that_came_and_was_evicted_while_the_operator_was_away_is_no_pod_that_never_started() -> None:
+    world = new_world({"startTimeoutSeconds": 60})
+    operator = Operator(world)
+    await operator.reconcile()
+    first = world.start_pod()
+    began = {"running": {"startedAt": format_time(world.now)}}
+    world.objects["Pod", first]["status"]["initContainerStatuses"] = [{"name": "code", "state": began}]
+    await operator.reconcile()
+    del world.objects["Pod", first]
+    await operator.reconcile()
+    world.now += timedelta(seconds=10)
+    evicted = world.objects["Pod", world.start_pod()]
+    world.now += timedelta(seconds=600)
+    moment = format_time(world.now)
+    disrupted = {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": moment}
+    evicted["status"] = {"phase": "Failed", "reason": "Evicted", "conditions": [disrupted]}
+    heir = Operator(world)
+    await heir.reconcile()
+    assert world.condition("Finished")[0] == "False"
+    world.now += timedelta(seconds=71)
+    await heir.reconcile()
+    assert world.condition("Succeeded") == ("False", "PodNotCreated")
+
+
 async def test_what_an_earlier_run_left_for_ever_ends_the_run_in_time() -> None:
     world = new_world({"startTimeoutSeconds": 60})
     world.put(_of_an_earlier_run("Job", "demo"))

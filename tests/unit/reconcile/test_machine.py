@@ -135,7 +135,12 @@ class Story(RuleBasedStateMachine):
     def a_container_ends_badly(self, code: int) -> None:
         self.nature.fail(code)
         self.operator.look({"Job"})  # its watch may well be faster than that of the pods
-        at_once(self.operator.reconcile(look=False))
+        try:
+            at_once(self.operator.reconcile(look=False))
+        except ApiError as error:
+            # So may it be than that of the run, whose status is then refused and made anew the next time.
+            if error.reason != "Conflict":
+                raise
 
     @precondition(lambda self: self.nature.pod() is not None)
     @rule(pause=PAUSES)

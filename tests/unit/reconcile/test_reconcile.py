@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import timedelta
 
 import pytest
@@ -147,6 +148,22 @@ async def test_a_job_deleted_by_hand_ends_the_run_and_is_not_made_again() -> Non
     await operator.reconcile()
     assert world.condition("Succeeded") == ("False", "JobDeleted")
     assert world.created.count("Job demo") == 1
+
+
+async def test_a_copy_of_the_job_under_another_name_is_not_the_runs_job() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    copied = copy.deepcopy(world.objects["Job", "demo"])
+    copied["metadata"] |= {"name": "copied", "uid": "copied-uid"}
+    copied["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "Copied"}]}
+    world.put(copied)
+    await operator.reconcile()
+    assert world.condition("Finished")[0] == "False"
+    world.end_pod(world.start_pod())
+    world.end_job()
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("True", "Completed")
 
 
 async def test_a_spec_that_does_not_validate_is_refused_and_named() -> None:

@@ -139,3 +139,10 @@ def test_of_two_accuracies_that_differ_the_files_own_is_judged() -> None:
 def test_a_threshold_that_metadata_lacks_is_mlcommons(said: bool | None, passed: bool) -> None:
     items, _ = merged_accuracy(None, (Accuracy("F1", 80.5, None, said),), "bert-99")
     assert items == (Accuracy("F1", 80.5, 89.96526, passed),)
+
+
+def test_an_accuracy_that_failed_and_that_metadata_leaves_out_still_fails() -> None:
+    text = "{'rouge1': 44.5, 'rouge2': 1.0, 'rougeL': 29.0}"
+    items, notes = merged_accuracy(text, (Accuracy("ROUGE1", 44.5, 43.9, True),), "llama2-70b-99")
+    assert [(item.name, item.passed) for item in items] == [("ROUGE1", True), ("ROUGE2", False)]
+    assert notes == ["metadata.json leaves out ROUGE2 1 of accuracy.txt, which did not pass"]
