@@ -30,6 +30,8 @@ class Limits:
     suites: Mapping[str, Suite]
     host_paths: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    runtime_class_access: bool = False
+    """Whether a run may have every GPU of its node without requesting them."""
 
 
 Policy = Callable[[MLPerfRun, Limits], Refusal | None]
@@ -203,12 +205,18 @@ def _gpu_count_fits(run: MLPerfRun, limits: Limits) -> Refusal | None:
 
 
 def _gpu_access_possible(run: MLPerfRun, limits: Limits) -> Refusal | None:
-    suite, access = limits.suites[run.spec.suite], run.spec.gpu.access
-    if suite.uses_gpu and access is GpuAccess.RESOURCE_CLAIM:
-        return Refusal(
-            "GPUAccessNotPossible", "gpu.access ResourceClaim is not possible yet; possible: DevicePlugin, RuntimeClass"
-        )
-    return None
+    access = run.spec.gpu.access
+    if not limits.suites[run.spec.suite].uses_gpu or access is GpuAccess.DEVICE_PLUGIN:
+        return None
+    if access is GpuAccess.RESOURCE_CLAIM:
+        return Refusal("GPUAccessNotPossible", "gpu.access ResourceClaim is not built yet; possible: DevicePlugin")
+    if limits.runtime_class_access:
+        return None
+    return Refusal(
+        "GPUAccessNotAllowed",
+        "gpu.access RuntimeClass gives a pod every GPU of its node, past quota and scheduler, and the administrator has "
+        "not allowed that (chart value allowRuntimeClassAccess); possible: DevicePlugin",
+    )
 
 
 POLICIES: tuple[Policy, ...] = (

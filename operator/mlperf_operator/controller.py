@@ -54,7 +54,12 @@ class Controller:
         self._reconciler = Reconciler(
             cluster,
             Views(runs=self.runs.store, jobs=self.jobs, pods=self.pods),
-            Limits(suites=settings.suites(), host_paths=settings.allowed_host_paths, images=settings.allowed_images),
+            Limits(
+                suites=settings.suites(),
+                host_paths=settings.allowed_host_paths,
+                images=settings.allowed_images,
+                runtime_class_access=settings.allow_runtime_class_access,
+            ),
             InputsReader(cluster, settings),
         )
 

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     allowed_images: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Prefixes that spec.image may start with. Empty: only the suites' own images."
     )
+    allow_runtime_class_access: bool = Field(
+        default=False, description="Whether gpu.access RuntimeClass, which no quota counts, is possible."
+    )
     workers: int = Field(default=16, ge=1, le=256, description="Runs reconciled at the same time.")
     health_port: int = Field(default=8081, ge=1, le=65535, description="Port of /healthz and /readyz.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(

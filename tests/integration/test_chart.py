@@ -23,6 +23,7 @@ EVERYTHING: Object = {
     "imagePullSecrets": [{"name": "registry"}],
     "replicas": 2,
     "gpuRuntimeClass": "nvidia",
+    "allowRuntimeClassAccess": True,
     "suiteImages": {"reference-cpu": "registry.example/harness:1"},
     "suites": [{"name": "own"}],
     "allowedHostPaths": ["/mnt/a", "/mnt/b"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,6 +90,7 @@ REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
     ),
     ("a driver for a suite without", run({"driver": {"policy": "Ensure"}}), "NoDriverNeeded", ["reference-cpu"]),
     ("a resource claim", a100(gpu={"access": "ResourceClaim"}), "GPUAccessNotPossible", ["DevicePlugin"]),
+    ("uncounted GPUs", a100(gpu={"access": "RuntimeClass"}), "GPUAccessNotAllowed", ["allowRuntimeClassAccess"]),
     (
         "an override of a pair that is not run",
         run(
@@ -152,3 +154,8 @@ def test_every_pair_of_a_built_in_suite_is_accepted() -> None:
 @pytest.mark.parametrize("image", ["r.example/a", "r.example/a:1", "r.example/a@sha256:0", "r.example/a/b:1"])
 def test_an_allowed_repository_may_have_any_tag_digest_or_folder(image: str) -> None:
     assert refusal(run({"image": image}), Limits(suites=BUILT_IN, images=("r.example/a",))) is None
+
+
+def test_uncounted_gpus_are_possible_where_the_administrator_allows_them() -> None:
+    allowed = replace(LIMITS, runtime_class_access=True)
+    assert refusal(a100(gpu={"access": "RuntimeClass"}), allowed) is None
