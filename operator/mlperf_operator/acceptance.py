@@ -214,8 +214,8 @@ def _gpu_access_possible(run: MLPerfRun, limits: Limits) -> Refusal | None:
         return None
     return Refusal(
         "GPUAccessNotAllowed",
-        "gpu.access RuntimeClass gives a pod every GPU of its node, past quota and scheduler, and the administrator has "
-        "not allowed that (chart value allowRuntimeClassAccess); possible: DevicePlugin",
+        "gpu.access RuntimeClass gives a pod every GPU of its node, past quota and scheduler, and the administrator "
+        "has not allowed that (chart value allowRuntimeClassAccess); possible: DevicePlugin",
     )
 
 
