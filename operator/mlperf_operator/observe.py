@@ -121,10 +121,12 @@ class Observer:
 
 
 def _is_news(run: MLPerfRun, pod: PodRecord) -> bool:
-    """Say whether a pod was made after all that the status tells of the pods before it."""
+    """Say whether a pod tells more than the status does: a stage where none is known, or made after all that is."""
     moments = [parse_time(text) for stage in run.status.stages for text in (stage.started_at, stage.finished_at)]
     known = [moment for moment in moments if moment is not None]
-    return bool(known) and pod.created_at > max(known)
+    if not known:
+        return any(container.started_at is not None for container in pod.containers)
+    return pod.created_at > max(known)
 
 
 def final_cause(run: MLPerfRun, observed: Observed, why: str, now: datetime, *, hope: bool) -> str:

@@ -143,6 +143,28 @@ async def test_a_pod_that_came_and_was_evicted_while_the_operator_was_away_is_no
     assert world.condition("Succeeded") == ("False", "PodNotCreated")
 
 
+async def test_the_first_pod_that_ran_counts_although_the_operator_knows_only_one_that_never_did() -> None:
+    world = new_world({"startTimeoutSeconds": 60})
+    operator = Operator(world)
+    await operator.reconcile()
+    first = world.start_pod()
+    await operator.reconcile()
+    del world.objects["Pod", first]
+    evicted = world.objects["Pod", world.start_pod()]
+    world.now += timedelta(seconds=600)
+    moment = format_time(world.now)
+    ended = {"terminated": {"exitCode": 143, "startedAt": moment, "finishedAt": moment}}
+    disrupted = {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": moment}
+    evicted["status"] = {
+        "phase": "Failed",
+        "reason": "Evicted",
+        "conditions": [disrupted],
+        "initContainerStatuses": [{"name": "code", "state": ended}],
+    }
+    await Operator(world).reconcile()
+    assert world.condition("Finished")[0] == "False"
+
+
 async def test_what_an_earlier_run_left_for_ever_ends_the_run_in_time() -> None:
     world = new_world({"startTimeoutSeconds": 60})
     world.put(_of_an_earlier_run("Job", "demo"))
