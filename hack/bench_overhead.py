@@ -58,7 +58,7 @@ def main() -> None:
 
 def measure(cluster: Cluster, folder: Path) -> tuple[list[float], list[float]]:
     """Return the samples/s of each round on the host and in the pod; who goes first changes from round to round."""
-    make_claim(cluster)
+    cluster.ensure_claim(BENCH, "scratch")
     say("a first run prepares the scratch and warms up; it is not counted")
     in_pod(cluster, "warm-up")
     host = Host(folder, cluster)
@@ -70,13 +70,6 @@ def measure(cluster: Cluster, folder: Path) -> tuple[list[float], list[float]]:
             say(f"round {index + 1} of {ROUNDS}, {where}: {found:.1f} samples/s")
             results[where].append(found)
     return results["host"], results["pod"]
-
-
-def make_claim(cluster: Cluster) -> None:
-    """Make the scratch that the runs share, so that only the first prepares it."""
-    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    metadata = {"name": "scratch", "namespace": BENCH}
-    cluster.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
 
 
 def in_pod(cluster: Cluster, name: str) -> float:

@@ -84,6 +84,12 @@ class Cluster:
         labels = {"pod-security.kubernetes.io/enforce": pod_security}
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 
+    def ensure_claim(self, namespace: str, name: str) -> None:
+        """Make a claim that several runs may share as their scratch."""
+        spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+        metadata = {"name": name, "namespace": namespace}
+        self.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+
 
 def start_cluster() -> Cluster:
     """Start the local cluster, or take the one that MLPERF_KUBECONFIG names."""

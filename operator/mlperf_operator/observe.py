@@ -14,7 +14,7 @@ from mlperf_operator.observed import JobRecord, Observed, PodRecord, Report, Run
 from mlperf_operator.report import ReportError, announced, parse_log
 from mlperf_operator.resources.containers import COLLECT
 from mlperf_operator.resources.volumes import outlives_pod
-from mlperf_operator.waiting import POD_EXPECTED_AFTER, waiting_since
+from mlperf_operator.waiting import POD_EXPECTED_AFTER, stage_moments, waiting_since
 
 READ_DEADLINE = timedelta(minutes=15)
 """How long the results of a complete Job are looked for, from its end or from the start of the second try."""
@@ -122,8 +122,7 @@ class Observer:
 
 def _is_news(run: MLPerfRun, pod: PodRecord) -> bool:
     """Say whether a pod tells more than the status does: a stage where none is known, or made after all that is."""
-    moments = [parse_time(text) for stage in run.status.stages for text in (stage.started_at, stage.finished_at)]
-    known = [moment for moment in moments if moment is not None]
+    known = stage_moments(run)
     if not known:
         return any(container.started_at is not None for container in pod.containers)
     return pod.created_at > max(known)

@@ -43,11 +43,16 @@ def waiting_since(run: MLPerfRun, observed: Observed, now: datetime) -> datetime
     return since + timedelta(seconds=GRACE_SECONDS) if pod.deleting else since
 
 
+def stage_moments(run: MLPerfRun) -> list[datetime]:
+    """Return when stages began and ended, by the run's status."""
+    texts = [text for stage in run.status.stages for text in (stage.started_at, stage.finished_at)]
+    return [moment for moment in map(parse_time, texts) if moment is not None]
+
+
 def _last_signs(run: MLPerfRun, observed: Observed, now: datetime) -> list[datetime]:
     # A pod may go without a trace; what the status remembers of it keeps its successor's clock from starting too early.
     signs = [now] if any(stage.state is StageState.RUNNING for stage in run.status.stages) else []
-    texts = [text for stage in run.status.stages for text in (stage.started_at, stage.finished_at)]
-    signs += [moment for moment in map(parse_time, texts) if moment is not None]
+    signs += stage_moments(run)
     ended = [pod for pod in observed.pods if pod.ended]
     if ended:
         signs.append(ended[-1].changed_at + min(RETRY_PAUSE * 2 ** min(len(ended) - 1, 10), RETRY_PAUSE_CAP))

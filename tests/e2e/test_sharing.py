@@ -14,14 +14,7 @@ TRAINS = "Training on"
 
 
 def test_two_runs_at_once_prepare_what_they_share_once_and_both_end_well(operator: Cluster, namespace: str) -> None:
-    operator.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "shared", "namespace": namespace},
-            "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
-        }
-    )
+    operator.ensure_claim(namespace, "shared")
     # Accuracy does not depend on how busy the machine is, so that two at once can be judged.
     spec = {"scratch": {"claimName": "shared"}, "testModes": ["AccuracyOnly"]}
     runs = [Run.apply(operator, namespace, manifest(name, **spec)) for name in ("one", "two")]

@@ -79,14 +79,7 @@ def test_a_harness_that_does_nothing_and_exits_0_has_not_succeeded(operator: Clu
 
 
 def test_results_of_an_earlier_run_of_the_same_name_are_never_reported(operator: Cluster, namespace: str) -> None:
-    operator.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "kept", "namespace": namespace},
-            "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
-        }
-    )
+    operator.ensure_claim(namespace, "kept")
     kept = {"claimName": "kept"}
     first = Run.apply(operator, namespace, manifest("same", scratch=kept, results=kept))
     before = first.finished()

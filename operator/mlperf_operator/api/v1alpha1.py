@@ -123,8 +123,7 @@ class StageState(StrEnum):
 
 
 DnsName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
-QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
-SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
+ShortDnsName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
 SystemName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*$", max_length=63)]
 BenchmarkName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][-a-z0-9_.]*$", max_length=40)]
 FieldName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)]
@@ -318,7 +317,7 @@ class Expectation(_Model):
 class MLPerfRunSpec(_Model):
     """What to measure, where, and how. Immutable but for suspend and ttlSecondsAfterFinished."""
 
-    suite: SuiteName = Field(
+    suite: ShortDnsName = Field(
         default="nvidia-v4.1", description="nvidia-v4.1, reference-cpu, or a suite that the administrator added."
     )
     system: SystemName = Field(description="System under test as the suite names it, such as A100_SXM4_40GBx8.")
@@ -374,7 +373,7 @@ class MLPerfRunSpec(_Model):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="CPU and memory.")
-    queue_name: QueueName | None = Field(
+    queue_name: ShortDnsName | None = Field(
         default=None, description="Kueue LocalQueue that admits the run; it becomes a label, so at most 63 characters."
     )
     suspend: bool = Field(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from mlperf_operator.api.v1alpha1 import BenchmarkName, ConfigVersion, FieldName, Scenario, SuiteName
+from mlperf_operator.api.v1alpha1 import BenchmarkName, ConfigVersion, FieldName, Scenario, ShortDnsName
 
 FieldType = Literal["Integer", "Number", "Boolean", "Word", "Map"]
 """Type of a config field's value. Word: letters, digits and _. Map: benchmark to integer."""
@@ -91,7 +91,7 @@ class CodeSource(_Data):
 class Suite(_Data):
     """A version of a benchmark harness with NVIDIA's make contract."""
 
-    name: SuiteName = Field(description="Name used in spec.suite.")
+    name: ShortDnsName = Field(description="Name used in spec.suite.")
     image: str = Field(description="Default container image.")
     code: CodeSource = Field(description="Code tree.")
     systems: dict[Identifier, SystemSpec] = Field(description="Systems it knows, by name.")
