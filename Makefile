@@ -36,7 +36,8 @@ lint: setup ## ruff, import-linter, shellcheck, and no generated file stale.
 	@ruff check
 	@ruff format --check
 	@lint-imports
-	@shellcheck hack/*.sh .ci/run
+	@shellcheck hack/*.sh .ci/run tests/e2e/standin_gpu/nvidia-smi
+	@shellcheck -x tests/node/standin/lib.sh tests/node/standin/bin/*
 	@python -m mlperf_operator.crd --check
 
 .PHONY: types
@@ -54,8 +55,8 @@ programs: setup
 	@$(CLUSTER) tools >/dev/null || [ $$? = 2 ]
 
 .PHONY: integration
-integration: setup programs ## Against a real API server without nodes.
-	@$(PYTEST) -m integration --timeout=600 tests/integration
+integration: setup programs ## Against a real API server without nodes, and the driver's agent on a real Debian root.
+	@$(PYTEST) -m integration --timeout=600 tests/integration tests/node
 
 .PHONY: e2e
 e2e: setup programs ## On a real kubelet and containerd.
@@ -83,6 +84,11 @@ bench-overhead: setup ## The reference harness on the host against the same in t
 .PHONY: bench-latency
 bench-latency: setup ## From MLPerfRun to Job, and the API requests of a run.
 	@python hack/bench_latency.py
+
+# The node that it changes is the one of tests/node.
+.PHONY: bench-driver
+bench-driver: setup ## The driver pod against the bare package manager, and a second run on a ready node.
+	@PYTHONPATH=tests:hack/local-cluster python hack/bench_driver.py
 
 .PHONY: clean-cluster
 clean-cluster: ## End every local cluster and leave nothing of them.

@@ -180,7 +180,9 @@ def install(cluster: Cluster, operator_image: str, harness_image: str, values: M
         f"suiteImages.reference-cpu={harness_image}",
         f"podAnnotations.image-id={image_id(operator_image)}",
     ]
-    cluster.ensure_namespace(NAMESPACE)
+    # Driver pods are privileged.
+    level = "privileged" if (values or {}).get("driver", {}).get("enabled") else "restricted"
+    cluster.ensure_namespace(NAMESPACE, pod_security=level)
     mend_release(cluster)
     try:
         cluster.run(

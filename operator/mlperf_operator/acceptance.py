@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 
 from mlperf_operator.api.v1alpha1 import DriverPolicy, GpuAccess, MLPerfRun, Scenario, TestMode, VolumeSpec
+from mlperf_operator.catalogue import Catalogue
 from mlperf_operator.suites import Suite
 
 
@@ -30,6 +31,8 @@ class Limits:
     suites: Mapping[str, Suite]
     host_paths: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    drivers: Catalogue | None = None
+    """The driver catalogue; None where driver management is off."""
     runtime_class_access: bool = False
     """Whether a run may have every GPU of its node without requesting them."""
 
@@ -187,10 +190,18 @@ def _driver_can_be_had(run: MLPerfRun, limits: Limits) -> Refusal | None:
         return Refusal(
             "NoDriverNeeded", f"suite {run.spec.suite} uses no GPU driver; set driver.policy to Auto or Ignore"
         )
+    if limits.drivers is None:
+        return Refusal(
+            "DriverManagementOff",
+            "driver.policy Ensure needs driver management, which is off (chart value driver.enabled); install the "
+            "driver on the node and set driver.policy to Verify",
+        )
+    if limits.drivers.find(run.spec.driver.version) is not None:
+        return None
     return Refusal(
         "DriverNotInCatalogue",
-        f"driver {run.spec.driver.version} is not in the administrator's catalogue, which is empty; install the driver "
-        "on the node and set driver.policy to Verify, or Ignore",
+        f"driver {run.spec.driver.version} is not in the administrator's catalogue (chart value driver.drivers); "
+        f"possible: {limits.drivers.names()}; or install it on the node and set driver.policy to Verify",
     )
 
 

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -54,11 +54,17 @@ class Resource:
     version: str
     plural: str
     kind: str
+    namespace: str | None = None
+    """The one namespace that a list or watch is of; None for all."""
+
+    def within(self, namespace: str) -> Resource:
+        """Return the objects of this kind in one namespace."""
+        return replace(self, namespace=namespace)
 
     def url(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """Return the path of the collection, the object or its subresource."""
         prefix = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        scope = f"/namespaces/{namespace}" if namespace else ""
+        scope = f"/namespaces/{namespace or self.namespace}" if namespace or self.namespace else ""
         return "/".join([f"{prefix}{scope}/{self.plural}", *(part for part in (name, subresource) if part)])
 
 
@@ -69,8 +75,12 @@ CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 EVENTS = Resource("", "v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+NODES = Resource("", "v1", "nodes", "Node")
+DAEMON_SETS = Resource("apps", "v1", "daemonsets", "DaemonSet")
 
-BY_KIND: Mapping[str, Resource] = {r.kind: r for r in (MLPERF_RUNS, JOBS, PODS, CONFIG_MAPS, CLAIMS, EVENTS, LEASES)}
+BY_KIND: Mapping[str, Resource] = {
+    r.kind: r for r in (MLPERF_RUNS, JOBS, PODS, CONFIG_MAPS, CLAIMS, EVENTS, LEASES, NODES, DAEMON_SETS)
+}
 
 
 async def _configuration() -> client.Configuration:
@@ -107,7 +117,7 @@ class Cluster:
         meta = body["metadata"]
         return await self._write("POST", BY_KIND[body["kind"]].url(meta["namespace"]), body)
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Json | None:
         """Return an object, or None when there is none."""
         try:
             return await self._json("GET", resource.url(namespace, name))
@@ -161,6 +171,51 @@ class Cluster:
         url = MLPERF_RUNS.url(namespace, name, "status")
         return await self._write("PATCH", url, body, query=query, content_type="application/apply-patch+yaml")
 
+    async def patch_node(self, name: str, resource_version: str, patch: Mapping[str, Any]) -> Json:
+        """Merge a patch into a node as it was read, and return it as stored.
+
+        Raises:
+            ApiError: among others 409 when the node changed meanwhile.
+        """
+        metadata = {**patch.get("metadata", {}), "resourceVersion": resource_version}
+        body = {**patch, "metadata": metadata}
+        return await self._write("PATCH", NODES.url(None, name), body, content_type="application/merge-patch+json")
+
+    async def apply(self, body: Mapping[str, Any]) -> Json:
+        """Apply an object that is wholly ours, and return it as stored."""
+        meta = body["metadata"]
+        query = {"fieldManager": naming.MANAGER, "force": "true"}
+        url = BY_KIND[body["kind"]].url(meta["namespace"], meta["name"])
+        return await self._write("PATCH", url, body, query=query, content_type="application/apply-patch+yaml")
+
+    async def evict(self, namespace: str, name: str, uid: str) -> None:
+        """Evict exactly this pod; one that is gone is fine.
+
+        Raises:
+            ApiError: among others 429 when a disruption budget forbids it.
+        """
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        try:
+            await self._write("POST", PODS.url(namespace, name, "eviction"), body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def pods_on(self, node: str) -> list[Json]:
+        """Return the pods on a node that have not ended, of all namespaces."""
+        selector = f"spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"
+        return list((await self._json("GET", PODS.url(), query={"fieldSelector": selector})).get("items", []))
+
+    async def list_in(self, resource: Resource, namespace: str, label_selector: str) -> list[Json]:
+        """Return the objects of one namespace that carry these labels."""
+        query = {"labelSelector": label_selector}
+        return list((await self._json("GET", resource.url(namespace), query=query)).get("items", []))
+
     async def emit_event(self, body: Mapping[str, Any]) -> None:
         """Create an Event; one that was told already is left as it is."""
         try:
@@ -169,9 +224,11 @@ class Cluster:
             if error.reason != "AlreadyExists":
                 raise
 
-    async def read_log(self, namespace: str, pod: str, container: str) -> str:
-        """Return a container's log, at most LOG_LIMIT_BYTES of it."""
+    async def read_log(self, namespace: str, pod: str, container: str, *, last_lines: int | None = None) -> str:
+        """Return a container's log, or its last lines: at most LOG_LIMIT_BYTES of it."""
         query = {"container": container, "limitBytes": str(LOG_LIMIT_BYTES)}
+        if last_lines is not None:
+            query["tailLines"] = str(last_lines)
         data = await self._request("GET", PODS.url(namespace, pod, "log"), query=query)
         return data.decode(errors="replace")
 
@@ -181,14 +238,14 @@ class Cluster:
         return list((await self._json("GET", EVENTS.url(namespace), query=query)).get("items", []))
 
     async def list_page(self, resource: Resource, query: Mapping[str, str]) -> Json:
-        """Return one page of a list over all namespaces."""
+        """Return one page of a list over all namespaces, or over the resource's own."""
         return await self._json("GET", resource.url(), query=query)
 
     @asynccontextmanager
     async def watch(
         self, resource: Resource, query: Mapping[str, str], silence_seconds: float
     ) -> AsyncIterator[AsyncIterator[Json]]:
-        """Open a watch over all namespaces, as its events.
+        """Open a watch over all namespaces, or over the resource's own, as its events.
 
         Raises:
             ApiError: it was refused, broke off within an event, or nothing came for `silence_seconds`.

@@ -21,6 +21,7 @@ from mlperf_operator.api.v1alpha1 import (
     TestMode,
     Validity,
 )
+from mlperf_operator.observed import Blocked, DriverView
 from mlperf_operator.outcome import Outcome, Phase
 from mlperf_operator.resources.containers import RUN
 from mlperf_operator.resources.stage_plan import requested_pairs
@@ -38,6 +39,10 @@ class Facts:
     stages: tuple[StageStatus, ...] = ()
     results: tuple[ResultStatus, ...] | None = None
     """None while no verified report was read."""
+    blocked: Blocked | None = None
+    """Why the run has no Job yet."""
+    driver: DriverView | None = None
+    """How the driver stands on the run's node, where a driver pod watches it."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,33 @@ def _driver_ready(facts: Facts) -> Verdict:
             _UNKNOWN, "Ignored", "driver.policy is Ignore: the driver is not judged; preflight still needs working GPUs"
         )
     preflight = next((stage for stage in facts.stages if stage.name == "preflight"), None)
-    if preflight is None or preflight.state in (StageState.PENDING, StageState.RUNNING):
-        return Verdict(_UNKNOWN, "NotVerified", "preflight verifies the driver in the run's pod")
-    if preflight.state is StageState.FAILED:
+    if preflight is not None and preflight.state is StageState.FAILED:
         return Verdict(_FALSE, "PreflightFailed", preflight.message)
-    return Verdict(
-        _TRUE, "Verified", "preflight found the driver working in the run's pod; its version was not compared"
-    )
+    if preflight is None or preflight.state in (StageState.PENDING, StageState.RUNNING):
+        return _driver_before_preflight(facts)
+    return Verdict(_TRUE, "Verified", "preflight found the driver of the run's node working" + _on_node(facts.driver))
+
+
+def _driver_before_preflight(facts: Facts) -> Verdict:
+    driver, blocked = facts.driver, facts.blocked
+    if blocked is not None and (blocked.reason in DRIVER_REASONS or (driver is not None and driver.claimed)):
+        working = driver is not None and driver.working
+        return Verdict(_UNKNOWN if working else _FALSE, blocked.reason, blocked.message)
+    if driver is not None and driver.ready:
+        return Verdict(_TRUE, "NodeReady", "everything matches" + _on_node(driver))
+    return Verdict(_UNKNOWN, "NotVerified", "preflight verifies the driver in the run's pod")
+
+
+def _on_node(driver: DriverView | None) -> str:
+    """Return what the driver pod of the node proves beyond what a run's pod can see."""
+    if driver is None or not driver.ready:
+        return "; what only the host shows, such as the fabric manager's version, nobody compared"
+    fabric = f" and fabric manager {driver.fabric_manager}" if driver.fabric_manager else ""
+    return f": node {driver.node} has driver {driver.version}{fabric}"
+
+
+DRIVER_REASONS = frozenset({"GPUInUse", "NoNodeFits", "NoNodeOptedIn", "NodeDriverConflict", "NodeManaged"})
+"""What a run that has claimed no node yet may wait for."""
 
 
 def _as_stored(facts: Facts, kind: ConditionType) -> Verdict | None:

@@ -7,21 +7,25 @@ import logging
 import random
 import signal
 import socket
+from typing import Any
 
 from mlperf_operator import handlers, naming
 from mlperf_operator.acceptance import Limits
-from mlperf_operator.cluster import JOBS, MLPERF_RUNS, PODS, ApiError, Cluster
+from mlperf_operator.cluster import JOBS, MLPERF_RUNS, PODS, Cluster
+from mlperf_operator.driver_controller import DriverController
 from mlperf_operator.health import Health
 from mlperf_operator.informer import Informer
 from mlperf_operator.inputs import InputsReader
 from mlperf_operator.lease import Lease
-from mlperf_operator.logs import bind, configure
+from mlperf_operator.logs import RunLogger, bind, configure
 from mlperf_operator.observe import Views
 from mlperf_operator.observed import JobRecord, PodRecord, RunRecord, decode_job, decode_pod, decode_run
 from mlperf_operator.queue import WorkQueue
 from mlperf_operator.reconcile import Reconciler
+from mlperf_operator.resources.driver_daemonset import DriverImages
 from mlperf_operator.settings import Settings
 from mlperf_operator.tasks import first_ended
+from mlperf_operator.workers import work
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,7 @@ class Controller:
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._settings = settings
         self._queue: WorkQueue[str] = WorkQueue()
+        drivers = settings.driver()
         self.runs: Informer[RunRecord] = Informer(
             cluster, MLPERF_RUNS, decode_run, index=lambda run: run.uid, on_change=self._run_changed
         )
@@ -51,6 +56,18 @@ class Controller:
             index=lambda pod: pod.run_uid,
             on_change=self._child_changed,
         )
+        self._drivers = (
+            DriverController(
+                cluster,
+                drivers,
+                DriverImages(settings.image, settings.image_pull_policy, settings.image_pull_secrets),
+                settings.namespace,
+                self.runs.store,
+                self._queue.add,
+            )
+            if drivers is not None
+            else None
+        )
         self._reconciler = Reconciler(
             cluster,
             Views(runs=self.runs.store, jobs=self.jobs, pods=self.pods),
@@ -58,15 +75,18 @@ class Controller:
                 suites=settings.suites(),
                 host_paths=settings.allowed_host_paths,
                 images=settings.allowed_images,
+                drivers=drivers,
                 runtime_class_access=settings.allow_runtime_class_access,
             ),
             InputsReader(cluster, settings),
+            keeper=self._drivers.keeper if self._drivers is not None else None,
         )
 
     @property
-    def informers(self) -> tuple[Informer[RunRecord], Informer[JobRecord], Informer[PodRecord]]:
+    def informers(self) -> tuple[Informer[Any], ...]:
         """All informers, for health."""
-        return (self.runs, self.jobs, self.pods)
+        own = (self.runs, self.jobs, self.pods)
+        return (*own, *self._drivers.informers) if self._drivers is not None else own
 
     async def run(self) -> None:
         """Watch and reconcile until a part of it ends: an error, cancellation, or a signal that kopf took."""
@@ -75,8 +95,10 @@ class Controller:
     async def _reconcile_once_synced(self) -> None:
         for informer in self.informers:
             await informer.synced.wait()
-        logger.info("synced: %d runs, %d jobs, %d pods", *(len(informer.store) for informer in self.informers))
-        workers = (self._work() for _ in range(self._settings.workers))
+        logger.info("synced: %d runs, %d jobs, %d pods", *map(len, (self.runs.store, self.jobs.store, self.pods.store)))
+        workers = [work(self._queue, self._reconciler.reconcile, _log) for _ in range(self._settings.workers)]
+        if self._drivers is not None:
+            workers.append(self._drivers.run())
         await first_ended(handlers.watch(self._queue.add), self._resync(), *workers)
 
     def _run_changed(self, old: RunRecord | None, new: RunRecord | None) -> None:
@@ -85,7 +107,10 @@ class Controller:
             return
         if old is not None and (new is None or new.uid != old.uid):
             self._reconciler.forget(old.uid)
-        self._queue.add(f"{record.namespace}/{record.name}")
+        key = f"{record.namespace}/{record.name}"
+        self._queue.add(key)
+        if self._drivers is not None:
+            self._drivers.run_changed(key)
 
     def _child_changed(self, old: JobRecord | PodRecord | None, new: JobRecord | PodRecord | None) -> None:
         record = new or old
@@ -97,31 +122,13 @@ class Controller:
             await asyncio.sleep(self._settings.resync_seconds * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
             for key in tuple(self.runs.store):
                 self._queue.add(key)
+            if self._drivers is not None:
+                self._drivers.resync()
 
-    async def _work(self) -> None:
-        while True:
-            key = await self._queue.get()
-            try:
-                await self._handle(key)
-            finally:
-                self._queue.done(key)
 
-    async def _handle(self, key: str) -> None:
-        namespace, _, name = key.partition("/")
-        log = bind(logger, run=name, namespace=namespace)
-        try:
-            again = await self._reconciler.reconcile(key)
-        except ApiError as error:
-            log.warning("reconcile failed and is tried again: %s", error)
-            self._queue.add_rate_limited(key, error.retry_after or 0.0)
-        except Exception:
-            # One run's defect must not stop the others; it is tried again with backoff, and the log has it whole.
-            log.exception("reconcile failed in a way that nobody foresaw and is tried again")
-            self._queue.add_rate_limited(key)
-        else:
-            self._queue.forget(key)
-            if again is not None:
-                self._queue.add_after(key, again.total_seconds())
+def _log(key: str) -> RunLogger:
+    namespace, _, name = key.partition("/")
+    return bind(logger, run=name, namespace=namespace)
 
 
 async def serve(settings: Settings) -> None:

@@ -98,6 +98,8 @@ def _is_news(condition: Condition, stored: Condition | None) -> bool:
 _PROGRESS_REASONS = frozenset(
     {
         "Collecting",
+        "DriverDraining",
+        "DriverInstalling",
         "Ending",
         "PodNotCreated",
         "PodStarting",
@@ -116,6 +118,29 @@ _PROGRESS_REASONS = frozenset(
 def _waits_for_new_reason(condition: Condition, stored: Condition | None) -> bool:
     changed = stored is None or stored.reason != condition.reason
     return changed and condition.status is ConditionStatus.UNKNOWN and condition.reason not in _PROGRESS_REASONS
+
+
+def node_event(name: str, uid: str, phase: str, reason: str, message: str, now: datetime) -> dict[str, Any]:
+    """Build the Event of a node's driver. Events of nodes lie in namespace default, where `kubectl describe` looks."""
+    moment = format_time(now)
+    content = f"{uid}/{reason}/{message}/{moment}"
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{name}.{hashlib.sha256(content.encode()).hexdigest()[:16]}",
+            "namespace": "default",
+        },
+        "involvedObject": {"kind": "Node", "name": name, "uid": uid, "apiVersion": "v1"},
+        "type": "Normal" if phase in ("Ready", "Working") else "Warning",
+        "reason": reason,
+        "message": message[:MAX_MESSAGE],
+        "source": {"component": naming.MANAGER},
+        "reportingComponent": naming.MANAGER,
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }
 
 
 def event(run: MLPerfRun, note: Note, now: datetime, attempt: int | None) -> dict[str, Any]:

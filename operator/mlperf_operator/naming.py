@@ -15,6 +15,36 @@ RUN_UID_LABEL = f"{GROUP}/run-uid"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 SELECTOR = f"{MANAGED_BY_LABEL}={MANAGER}"
 
+DRIVER_OPT_IN_LABEL = f"{GROUP}/driver-opt-in"
+"""On a node, by its administrator: install, adopt or verify. Without it the operator leaves a node alone."""
+
+DRIVER_WANTED_LABEL = f"{GROUP}/driver-wanted"
+DRIVER_LOADED_LABEL = f"{GROUP}/driver-loaded"
+"""On a node, by the operator: the version that is loaded and verified; the device plugin runs where it is."""
+
+DRIVER_READY_LABEL = f"{GROUP}/driver-ready"
+"""On a node, by the operator: the version with which everything matches, allocatable GPUs too."""
+
+DRIVER_CLAIM_ANNOTATION = f"{GROUP}/driver-claim"
+"""On a node: the runs that want its driver (nodes/claims.py)."""
+
+DRIVER_REPORT_ANNOTATION = f"{GROUP}/driver-report"
+"""On a node: how its driver stands and why (nodes/state.py)."""
+
+DRIVER_CORDON_ANNOTATION = f"{GROUP}/driver-cordon"
+"""On a node that we cordoned: only such a cordon is ever taken back."""
+
+OWN_PREFIX = f"{GROUP}/"
+"""Labels and annotations of this operator begin with it."""
+
+DRIVER_MODE_LABEL = f"{GROUP}/driver-mode"
+DRIVER_VERSION_LABEL = f"{GROUP}/driver-version"
+DRIVER_DIGEST_LABEL = f"{GROUP}/driver-digest"
+"""On a driver pod: what its template was made from; an older one is replaced once its node is idle."""
+
+DRIVER_AGENT = "driver-agent"
+"""Component of the driver pods."""
+
 
 def job_name(run: MLPerfRun) -> str:
     """Name of the run's Job: the run's own."""

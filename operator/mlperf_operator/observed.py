@@ -109,6 +109,23 @@ class Blocked:
 
 
 @dataclass(frozen=True)
+class DriverView:
+    """How the driver stands on a run's node, as the driver pod there said."""
+
+    node: str
+    ready: bool
+    working: bool
+    """Whether it is being made ready, so that nobody needs to do anything."""
+    claimed: bool
+    """Whether the run claimed the node: then the operator brings the driver, else it only looks."""
+    reason: str
+    message: str
+    version: str | None
+    fabric_manager: str | None
+    managed_by: str | None
+
+
+@dataclass(frozen=True)
 class Observed:
     """The world as one reconciliation sees it."""
 
@@ -124,6 +141,8 @@ class Observed:
     """Why there will never be a report although the Job is complete."""
     blocked: Blocked | None = None
     config_digest: str = ""
+    driver: DriverView | None = None
+    """None where no driver pod watches the run's node."""
 
     @property
     def pod(self) -> PodRecord | None:

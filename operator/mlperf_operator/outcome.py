@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.api.v1alpha1 import ConditionStatus, ConditionType, MLPerfRun
 from mlperf_operator.observed import ContainerRecord, JobRecord, Observed, PodRecord, parse_time
 from mlperf_operator.resources.job import FAIL_CODES
 from mlperf_operator.stages import current_stage, failed_stage, reason_of, sentence, termination
@@ -19,6 +19,7 @@ LAST_WORD_GRACE = timedelta(seconds=30)
 """How long a failed Job waits for its pod's last state, which comes by another watch."""
 
 DEADLINE_EXCEEDED = "DeadlineExceeded"
+SUSPENDED = "Suspended"
 
 
 class Phase(StrEnum):
@@ -67,6 +68,8 @@ def _without_job(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
     blocked = observed.blocked
     if blocked is None:
         return Outcome(Phase.NOT_STARTED, "Starting", "the Job is being created")
+    if run.spec.suspend and blocked.reason == SUSPENDED:
+        return Outcome(Phase.SUSPENDED, SUSPENDED, blocked.message)
     if run.spec.suspend or now < start_deadline(run):
         return Outcome(Phase.NOT_STARTED, blocked.reason, blocked.message)
     text = f"not started within startTimeoutSeconds ({run.spec.start_timeout_seconds} s): {blocked.message}"
@@ -74,9 +77,12 @@ def _without_job(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
 
 
 def start_deadline(run: MLPerfRun) -> datetime:
-    """Return until when the run's Job has to be there."""
+    """Return until when the run's Job has to be there: counted from the creation, or from the end of a suspension."""
     created = parse_time(run.metadata.creation_timestamp) or datetime.fromtimestamp(0, UTC)
-    return created + timedelta(seconds=run.spec.start_timeout_seconds)
+    suspended = next((c for c in run.status.conditions if c.type is ConditionType.SUSPENDED), None)
+    resumed = suspended is not None and suspended.status is ConditionStatus.FALSE
+    since = parse_time(suspended.last_transition_time) if suspended is not None and resumed else None
+    return max(created, since or created) + timedelta(seconds=run.spec.start_timeout_seconds)
 
 
 def _suspended(run: MLPerfRun, job: JobRecord) -> Outcome:
@@ -89,7 +95,7 @@ def _suspended(run: MLPerfRun, job: JobRecord) -> Outcome:
         return Outcome(Phase.SUSPENDED, "Queued", text)
     if queue:
         return Outcome(Phase.SUSPENDED, "Queued", f"waits in queue {queue} until Kueue admits it")
-    return Outcome(Phase.SUSPENDED, "Suspended", "spec.suspend is true; set it to false to go on")
+    return Outcome(Phase.SUSPENDED, SUSPENDED, "spec.suspend is true; set it to false to go on")
 
 
 def _after_completion(observed: Observed) -> Outcome:

@@ -39,6 +39,8 @@ class Inputs:
     images: Images
     agent_files: Mapping[str, str]
     override_files: Mapping[str, str]
+    driver: str | None = None
+    """The exact driver version that the Job asks of its node, where the operator brought it there."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,14 @@ def desired_objects(run: MLPerfRun, inputs: Inputs) -> list[dict[str, Any]]:
         *claims(run),
         agent_config_map(run, plan, inputs.agent_files),
         gpu_config_map(run, inputs.override_files),
-        job(run, inputs.suite, inputs.images, inputs.override_files, config_digest(run, inputs)),
+        job(
+            run,
+            inputs.suite,
+            inputs.images,
+            inputs.override_files,
+            config_digest(run, inputs),
+            driver=inputs.driver,
+        ),
     ]
 
 

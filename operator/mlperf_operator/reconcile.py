@@ -13,6 +13,7 @@ from mlperf_operator.acceptance import Limits, Refusal, refusal
 from mlperf_operator.act import NameTakenError, act
 from mlperf_operator.api.v1alpha1 import MLPerfRun, MLPerfRunStatus, to_wire
 from mlperf_operator.cluster import ApiError, Cluster
+from mlperf_operator.driver_keeper import DriverKeeper
 from mlperf_operator.events import event, notes
 from mlperf_operator.gpu_config import ConfigError
 from mlperf_operator.inputs import InputsReader, NotReadyError
@@ -61,12 +62,14 @@ class Reconciler:
         limits: Limits,
         inputs: InputsReader,
         *,
+        keeper: DriverKeeper | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._cluster = cluster
         self._views = views
         self._limits = limits
         self._inputs = inputs
+        self._keeper = keeper
         self._observer = Observer(cluster, views)
         self._now = now
         self._written: dict[str, _Written] = {}
@@ -118,6 +121,7 @@ class Reconciler:
         except (ConfigError, NameTakenError) as error:
             reason = "InvalidGpuConfig" if isinstance(error, ConfigError) else "NameConflict"
             return await self._refuse(run, Refusal(reason, str(error)))
+        observed = self._with_driver(run, observed)
         status = next_status(run, suite, observed, now)
         pause = await self._write(run, status, now)
         if is_finished(status):
@@ -143,6 +147,7 @@ class Reconciler:
     async def _start(self, run: MLPerfRun, suite: Suite, observed: Observed) -> Observed:
         try:
             inputs = await self._inputs.read(run, suite)
+            inputs = replace(inputs, driver=await self._driver_for(run, suite))
             body = await act(self._cluster, run, None, plan.start(run, inputs))
         except NotReadyError as error:
             return replace(observed, blocked=error.blocked)
@@ -157,6 +162,15 @@ class Reconciler:
             return replace(observed, blocked=Blocked(reason, error.message))
         job = decode_job(body) if body is not None else None
         return replace(observed, job=job, config_digest=plan.config_digest(run, inputs))
+
+    async def _driver_for(self, run: MLPerfRun, suite: Suite) -> str | None:
+        return await self._keeper.driver_for(run, suite) if self._keeper is not None else None
+
+    def _with_driver(self, run: MLPerfRun, observed: Observed) -> Observed:
+        if self._keeper is None:
+            return observed
+        node = observed.pod.node if observed.pod is not None else None
+        return replace(observed, driver=self._keeper.view(run, node or run.status.node))
 
     async def _recover(self, run: MLPerfRun, suite: Suite | None, observed: Observed, now: datetime) -> Observed:
         """Make the Job that reads lost results again. That it cannot be made ends the run only after a while."""

@@ -1,7 +1,8 @@
-"""Everything that an administrator may set, read from the environment (prefix MLPERF_OPERATOR_) and the suites file."""
+"""Everything that an administrator may set, read from the environment (prefix MLPERF_OPERATOR_) and two YAML files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as EnvironmentValueError
 
+from mlperf_operator.catalogue import DriverSettings
 from mlperf_operator.suites import BUILT_IN, Suite
 
 
@@ -28,6 +30,9 @@ class Settings(BaseSettings):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="Pull policy of the run's containers."
     )
+    image_pull_secrets: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Secrets in the operator's namespace that its driver pods pull the image with."
+    )
     gpu_runtime_class: str = Field(
         default="", description="RuntimeClass of pods with GPUs. Empty: NVIDIA's runtime is the nodes' default."
     )
@@ -35,6 +40,9 @@ class Settings(BaseSettings):
         default_factory=dict, description="JSON object: default image by suite, instead of the suite's own."
     )
     suites_file: Path | None = Field(default=None, description="YAML list of further suites.")
+    driver_file: Path | None = Field(
+        default=None, description="YAML of DriverSettings. Unset: drivers are not managed, and runs verify theirs."
+    )
     allowed_host_paths: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Prefixes that spec.scratch.hostPath and spec.results.hostPath may lie under."
     )
@@ -54,7 +62,7 @@ class Settings(BaseSettings):
     lease_renew_deadline_seconds: float = Field(default=10, gt=0, description="A leader that cannot renew gives up.")
     lease_retry_seconds: float = Field(default=2, gt=0, description="Pause between tries to renew or to acquire.")
 
-    @field_validator("allowed_host_paths", "allowed_images", mode="before")
+    @field_validator("allowed_host_paths", "allowed_images", "image_pull_secrets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -110,6 +118,14 @@ class Settings(BaseSettings):
             for name, suite in known.items()
         }
 
+    def driver(self) -> DriverSettings | None:
+        """Return what the administrator set about drivers, or None where drivers are not managed.
+
+        Raises:
+            SettingsError: the driver file cannot be read, or something in it is wrong; the message names the entry.
+        """
+        return _driver_settings(self.driver_file) if self.driver_file else None
+
 
 def _problems(error: ValidationError) -> str:
     prefix = Settings.model_config["env_prefix"]
@@ -117,11 +133,15 @@ def _problems(error: ValidationError) -> str:
     return "; ".join(f"{name}: {text}" for name, text in lines)
 
 
-def _read_suites(path: Path) -> list[Suite]:
+def _read_yaml(path: Path) -> object:
     try:
-        documents = yaml.safe_load(path.read_text()) or []
+        return yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: {error}") from error
+
+
+def _read_suites(path: Path) -> list[Suite]:
+    documents = _read_yaml(path) or []
     if not isinstance(documents, list):
         raise SettingsError(f"{path}: must be a list of suites")
     return [_suite(path, document) for document in documents]
@@ -132,5 +152,33 @@ def _suite(path: Path, document: object) -> Suite:
         return Suite.model_validate(document)
     except ValidationError as error:
         name = document.get("name", "a suite") if isinstance(document, dict) else "a suite"
-        wrong = [f"{'.'.join(str(part) for part in p['loc']) or 'it'}: {p['msg']}" for p in error.errors()]
+        wrong = [f"{_field(loc)}: {text}" for loc, text in _causes(error)]
         raise SettingsError(f"{path}: {name}: {'; '.join(wrong)}") from error
+
+
+def _driver_settings(path: Path) -> DriverSettings:
+    document = _read_yaml(path) or {}
+    try:
+        return DriverSettings.model_validate(document)
+    except ValidationError as error:
+        wrong = [f"{_place(loc, document)}: {text}" for loc, text in _causes(error)]
+        raise SettingsError(f"{path}: {'; '.join(wrong)}") from error
+
+
+def _causes(error: ValidationError) -> list[tuple[tuple[int | str, ...], str]]:
+    """Return places and messages without what merely follows: a list of wrong items also counts as empty."""
+    found = [(p["loc"], p["msg"]) for p in error.errors()]
+    return [(loc, text) for loc, text in found if not any(len(o) > len(loc) and o[: len(loc)] == loc for o, _ in found)]
+
+
+def _place(loc: tuple[int | str, ...], document: object) -> str:
+    """Name a driver by its version, anything else by the way to it: an index alone says little."""
+    match loc, document:
+        case ("drivers", int(index), *rest), {"drivers": [*drivers]} if isinstance(drivers[index], dict):
+            named = drivers[index].get("version") or drivers[index].get("branch") or f"number {index + 1}"
+            return f"driver {named}: {_field(rest)}"
+    return _field(loc)
+
+
+def _field(loc: Sequence[int | str]) -> str:
+    return ".".join(str(part) for part in loc) or "it"

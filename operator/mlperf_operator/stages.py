@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,21 @@ from mlperf_operator.resources.containers import COLLECT, PREPARE_STAGES, RUN
 
 MAX_MESSAGE = 1200
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9]{0,127}")
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+){1,3}")
+_MAX_FACT = 128
+"""Longest text of a fact, in characters."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What preflight saw of the node in the run's pod; None where it could not tell."""
+
+    driver: str | None = None
+    """Version of the GPU driver."""
+    product: str | None = None
+    """Name of the GPUs, as nvidia-smi prints it."""
+    count: int | None = None
+    """GPUs in the container."""
 
 
 def stage_statuses(pod: PodRecord | None) -> list[StageStatus]:
@@ -67,6 +83,20 @@ def termination(container: ContainerRecord) -> dict[str, Any]:
         # The message comes out of the user's image and may be anything.
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def seen(pod: PodRecord | None) -> Seen:
+    """Return what preflight saw in a pod, whether it found something wrong or not; nothing before it has ended."""
+    container = pod.container("preflight") if pod is not None else None
+    facts = termination(container).get("facts") if container is not None and container.state == "Terminated" else None
+    if not isinstance(facts, dict):
+        return Seen()
+    # As with the message: this comes out of the user's image, and what is no such fact is left out.
+    driver, product, count = (facts.get(key) for key in ("driver", "product", "count"))
+    is_version = isinstance(driver, str) and len(driver) <= _MAX_FACT and _VERSION.fullmatch(driver)
+    is_name = isinstance(product, str) and 0 < len(product) <= _MAX_FACT and product.isprintable()
+    is_count = type(count) is int and 0 <= count < 1000
+    return Seen(driver if is_version else None, product if is_name else None, count if is_count else None)
 
 
 def reason_of(container: ContainerRecord) -> str:

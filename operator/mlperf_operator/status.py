@@ -10,6 +10,8 @@ from mlperf_operator.acceptance import Refusal
 from mlperf_operator.api.v1alpha1 import (
     ConditionStatus,
     ConditionType,
+    DriverStatus,
+    GpuStatus,
     Metric,
     MLPerfRun,
     MLPerfRunStatus,
@@ -22,7 +24,7 @@ from mlperf_operator.conditions import Facts, conditions, status_of
 from mlperf_operator.observed import Observed, PodRecord, format_time
 from mlperf_operator.outcome import Outcome, outcome
 from mlperf_operator.resources.volumes import artifacts
-from mlperf_operator.stages import interrupted, stage_statuses
+from mlperf_operator.stages import interrupted, seen, stage_statuses
 from mlperf_operator.suites import Suite
 
 __all__ = ["is_finished", "next_status", "refused_status"]
@@ -51,7 +53,15 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
     reached = outcome(run, observed, now)
     stages = tuple(_stages(run, observed, now))
     results = observed.report.results if observed.report is not None else None
-    facts = Facts(run=run, suite=suite, outcome=reached, stages=stages, results=results)
+    facts = Facts(
+        run=run,
+        suite=suite,
+        outcome=reached,
+        stages=stages,
+        results=results,
+        blocked=observed.blocked,
+        driver=observed.driver,
+    )
     old, pod = run.status, observed.pod
     return MLPerfRunStatus(
         observed_generation=run.metadata.generation,
@@ -67,8 +77,8 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
         stage=_stage_column(stages, reached),
         benchmarks=_benchmarks(run),
         node=(pod.node if pod is not None else None) or old.node,
-        driver=old.driver,
-        gpu=old.gpu,
+        driver=_driver(old, observed),
+        gpu=_gpu(old, observed),
         results=list(results or ()),
         summary=summarize(results) if results is not None else None,
     )
@@ -80,6 +90,37 @@ def _stages(run: MLPerfRun, observed: Observed, now: datetime) -> list[StageStat
     if any(stage.started_at for stage in before) and not _has_spoken(observed.pod):
         return [interrupted(stage, now) for stage in before]
     return stage_statuses(observed.pod)
+
+
+def _driver(old: MLPerfRunStatus, observed: Observed) -> DriverStatus | None:
+    # What the run itself saw counts more than what the driver pod, which may be replacing it, said of the node.
+    found, told = seen(observed.pod), observed.driver
+    known = (old.driver if _is_known_node(old, observed) else None) or DriverStatus()
+    if told is not None and _is_elsewhere(told.node, observed.pod):
+        told = None
+    status = DriverStatus(
+        version=found.driver or (told.version if told is not None else None) or known.version,
+        fabric_manager_version=told.fabric_manager if told is not None else known.fabric_manager_version,
+        managed_by=told.managed_by if told is not None else known.managed_by,
+    )
+    return status if status != DriverStatus() else None
+
+
+def _gpu(old: MLPerfRunStatus, observed: Observed) -> GpuStatus | None:
+    found = seen(observed.pod)
+    known = (old.gpu if _is_known_node(old, observed) else None) or GpuStatus()
+    count = found.count if found.count is not None else known.count
+    status = GpuStatus(product=found.product or known.product, count=count)
+    return status if status != GpuStatus() else None
+
+
+def _is_known_node(old: MLPerfRunStatus, observed: Observed) -> bool:
+    """Say whether what is known of the node is still of the run's node: another pod may be on another one."""
+    return old.node is None or not _is_elsewhere(old.node, observed.pod)
+
+
+def _is_elsewhere(node: str, pod: PodRecord | None) -> bool:
+    return pod is not None and pod.node is not None and pod.node != node
 
 
 def _has_spoken(pod: PodRecord | None) -> bool:

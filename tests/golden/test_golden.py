@@ -63,4 +63,6 @@ def test_a_run_renders_as_its_golden_files_say(case: Case) -> None:
 
 
 def test_no_golden_file_is_left_of_a_case_that_went() -> None:
-    assert {folder.name for folder in FILES.iterdir()} == {case.name for case in CASES}
+    # Those of drivers are of test_driver_daemonset.py.
+    kept = {folder.name for folder in FILES.iterdir() if not folder.name.startswith("driver-")}
+    assert kept == {case.name for case in CASES}

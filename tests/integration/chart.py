@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,3 +54,43 @@ def only(objects: list[Object], kind: str, name: str | None = None) -> Object:
     """Return the one object of a kind, or of a kind and name."""
     [found] = [o for o in objects if o["kind"] == kind and name in (None, o["metadata"]["name"])]
     return found
+
+
+def verbs(role: Object) -> dict[tuple[str, str], set[str]]:
+    """Return what a role allows on all objects of a kind, by API group and resource."""
+    return {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        if "resourceNames" not in rule
+    }
+
+
+def container(objects: list[Object]) -> Object:
+    """Return the operator's container."""
+    [found] = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def kubectl(*arguments: str, kubeconfig: str = "", stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run kubectl as the administrator of this kubeconfig."""
+    argv = [str(tools("kube") / "kubectl"), *arguments]
+    environment = {**os.environ, "KUBECONFIG": kubeconfig}
+    return subprocess.run(argv, check=False, capture_output=True, text=True, input=stdin, env=environment)
+
+
+@contextmanager
+def namespace_of(kubeconfig: str, pod_security: str) -> Iterator[str]:
+    """Make a namespace that enforces a PodSecurity level and warns of what would not pass it."""
+    name = f"chart-{uuid.uuid4().hex[:10]}"
+    labels = {f"pod-security.kubernetes.io/{mode}": pod_security for mode in ("enforce", "warn")}
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    made = kubectl("apply", "-f", "-", kubeconfig=kubeconfig, stdin=yaml.safe_dump(body))
+    assert made.returncode == 0, made.stderr
+    # Pods are checked for it even when nothing is stored.
+    kubectl("create", "serviceaccount", "mlperf-operator", "-n", name, kubeconfig=kubeconfig)
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false", kubeconfig=kubeconfig)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +10,19 @@ import yaml
 
 import render_manifests
 from golden.cases import CASES, Case, objects
-from integration.chart import CHART, ROOT, Object, helm, only, render, tools
+from integration.chart import (
+    CHART,
+    ROOT,
+    Object,
+    container,
+    helm,
+    kubectl,
+    namespace_of,
+    only,
+    render,
+    tools,
+    verbs,
+)
 from mlperf_operator.settings import Settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -50,21 +59,6 @@ USED: dict[tuple[str, str], set[str]] = {
     ("", "persistentvolumeclaims"): {"get", "create"},
     ("", "events"): {"list", "create"},
 }
-
-
-def verbs(role: Object) -> dict[tuple[str, str], set[str]]:
-    return {
-        (group, resource): set(rule["verbs"])
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        if "resourceNames" not in rule
-    }
-
-
-def container(objects: list[Object]) -> Object:
-    [found] = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
-    return dict(found)
 
 
 def test_helm_has_nothing_to_complain_about() -> None:
@@ -232,12 +226,6 @@ def test_no_rendered_manifest_is_stale(capsys: pytest.CaptureFixture[str]) -> No
     assert render_manifests.main(["--check"]) == 0, capsys.readouterr().err
 
 
-def kubectl(*arguments: str, kubeconfig: str = "", stdin: str = "") -> subprocess.CompletedProcess[str]:
-    argv = [str(tools("kube") / "kubectl"), *arguments]
-    environment = {**os.environ, "KUBECONFIG": kubeconfig}
-    return subprocess.run(argv, check=False, capture_output=True, text=True, input=stdin, env=environment)
-
-
 def test_kustomize_builds_the_same_objects_as_the_chart() -> None:
     done = kubectl("kustomize", str(ROOT / "manifests"))
     assert done.returncode == 0, done.stderr
@@ -246,21 +234,11 @@ def test_kustomize_builds_the_same_objects_as_the_chart() -> None:
     assert built == made | {("Namespace", "mlperf-system")}
 
 
-def restricted(name: str) -> str:
-    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-    return yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-
-
 @pytest.fixture
 def strict_namespace(kubeconfig: str) -> Iterator[str]:
     """A namespace that takes only restricted pods, and warns of what makes others."""
-    name = f"chart-{uuid.uuid4().hex[:10]}"
-    made = kubectl("apply", "-f", "-", kubeconfig=kubeconfig, stdin=restricted(name))
-    assert made.returncode == 0, made.stderr
-    # Pods are checked for it even when nothing is stored.
-    kubectl("create", "serviceaccount", "mlperf-operator", "-n", name, kubeconfig=kubeconfig)
-    yield name
-    kubectl("delete", "namespace", name, "--wait=false", kubeconfig=kubeconfig)
+    with namespace_of(kubeconfig, "restricted") as name:
+        yield name
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])

@@ -32,3 +32,12 @@ runAsGroup: 65532
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
+
+{{- define "mlperf-operator.driverSettings" -}}
+{{ toYaml (pick .Values.driver "drivers" "toolkit" "mirrors" "evictGpuPods" "hostRoot" "retrySeconds" "verifyPort" "tolerations") }}
+{{- end }}
+
+{{- define "mlperf-operator.devicePluginSelector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-device-plugin
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}

@@ -55,6 +55,9 @@ COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 FINDING = "[preflight] finding: "
 """How preflight.py begins a line that says what is wrong."""
 
+FACTS = "[preflight] facts: "
+"""How preflight.py begins the line that says, as JSON, which driver and GPUs it saw."""
+
 FULL = re.compile(r"No space left on device|Disk quota exceeded")
 TELLING = re.compile(FULL.pattern + r"|No registered config for|did not match any known systems|out of memory|Killed")
 """Lines in which NVIDIA's harness says why it did nothing, although it exits 0."""
@@ -65,7 +68,9 @@ MAKE_TRANSIENT = re.compile(rf"^(?:\S*/)?g?make(?:\[\d+\])?: \*\*\* .* Error {EX
 Written out from the line's begin: with a gap in the middle, a long line of a harness would take hours to search.
 """
 
-REMEMBERED = re.compile("|".join((TELLING.pattern, MAKE_TRANSIENT.pattern, "^" + re.escape(FINDING))))
+REMEMBERED = re.compile(
+    "|".join((TELLING.pattern, MAKE_TRANSIENT.pattern, "^" + re.escape(FINDING), "^" + re.escape(FACTS)))
+)
 
 Step = dict[str, Any]
 Stamp = tuple[str, int, int]
@@ -111,6 +116,7 @@ class Stage:
         self.stopping = threading.Event()
         self.inherited: list[int] = []
         self.engines: dict[str, dict[str, str]] = {}
+        self.facts: dict[str, Any] = {}
 
     def check_time(self) -> None:
         """Raise when the stage was stopped or its time is over."""
@@ -648,6 +654,9 @@ def run_preflight(stage: Stage, step: Step) -> None:
     program = Path(__file__).with_name("preflight.py")
     stage.telling.clear()
     code = execute(stage, [sys.executable, str(program), json.dumps(step["checks"])], {})
+    for line in list(stage.telling):
+        if line.startswith(FACTS):
+            stage.facts = json.loads(line.removeprefix(FACTS))
     findings = [line.removeprefix(FINDING) for line in list(stage.telling) if line.startswith(FINDING)]
     if findings:
         stage.tail.clear()  # It says the same, and the message needs the room.
@@ -878,11 +887,15 @@ def termination_message(fields: dict[str, Any], tail: list[str]) -> bytes:
             message = message[: -(len(message) // 16 + 1)]
 
 
-def tell(stage_name: str, reason: str, message: str, error: StageError | None, tail: list[str]) -> None:
+def tell(stage_name: str, reason: str, error: StageError | None, stage: Stage | None) -> None:
     """Write the termination message; the kubelet brings it into the pod's status."""
-    fields: dict[str, Any] = {"stage": stage_name[:63], "reason": reason, "message": message}
+    fields: dict[str, Any] = {"stage": stage_name[:63], "reason": reason, "message": error.message if error else ""}
     if error is not None:
         fields |= {"step": error.step, "exitCode": error.command_code}
+    if stage is not None and stage.facts:
+        # A field of its own: a long message is cut, and this is not.
+        fields["facts"] = stage.facts
+    tail = list(stage.tail) if stage is not None and error is not None else []
     path = Path(os.environ.get("MLPERF_TERMINATION_LOG", "/dev/termination-log"))
     try:
         path.write_bytes(termination_message(fields, tail))
@@ -904,10 +917,10 @@ def main(argv: list[str]) -> int:
     except (StageError, OSError) as caught:
         error = caught if isinstance(caught, StageError) else os_failure(caught)
         say(f"stage {name}: {error.reason}: {error.message}")
-        tell(name, error.reason, error.message, error, list(stage.tail) if stage is not None else [])
+        tell(name, error.reason, error, stage)
         return error.code
     say(f"stage {name}: {reason.lower()}")
-    tell(name, reason, "", None, [])
+    tell(name, reason, None, stage)
     return 0
 
 

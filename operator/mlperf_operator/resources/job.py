@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +44,18 @@ class Images:
 
 
 def job(
-    run: MLPerfRun, suite: Suite, images: Images, override_paths: Iterable[str], config_digest: str
+    run: MLPerfRun,
+    suite: Suite,
+    images: Images,
+    override_paths: Iterable[str],
+    config_digest: str,
+    *,
+    driver: str | None = None,
 ) -> dict[str, Any]:
-    """Build the run's Job. It is created once and never changed but for `suspend`."""
+    """Build the run's Job. It is created once and never changed but for `suspend`.
+
+    With a driver version, the pod goes only where exactly that one is ready.
+    """
     spec = run.spec
     metadata = naming.metadata(run, naming.job_name(run), RUN)
     metadata["annotations"] = {CONFIG_DIGEST_ANNOTATION: config_digest}
@@ -71,6 +80,7 @@ def job(
                 "spec": {
                     **_pod_spec(run, suite, volumes(run, override_paths, suite.shm_bytes)),
                     **_runtime_class(run, suite, images),
+                    **_driver_affinity(driver),
                     "activeDeadlineSeconds": spec.run_timeout_seconds,
                     "initContainers": [*(containers[name] for name in PREPARE_STAGES), collect],
                     "containers": [containers[RUN]],
@@ -111,6 +121,18 @@ def _pod_spec(run: MLPerfRun, suite: Suite, pod_volumes: list[dict[str, Any]]) -
     return pod
 
 
+def _driver_affinity(version: str | None) -> dict[str, Any]:
+    if version is None:
+        return {}
+    ready = {"key": naming.DRIVER_READY_LABEL, "operator": "In", "values": [version]}
+    return {"affinity": required_nodes({"matchExpressions": [ready]})}
+
+
+def required_nodes(term: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the affinity for nodes that one term selects."""
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [dict(term)]}}}
+
+
 def _runtime_class(run: MLPerfRun, suite: Suite, images: Images) -> dict[str, str]:
     name = images.gpu_runtime_class
     if run.spec.gpu.access is GpuAccess.RUNTIME_CLASS:
@@ -126,11 +148,7 @@ def recovery_job(run: MLPerfRun, suite: Suite, images: Images, node: str | None)
     pod = _pod_spec(run, suite, collect_volumes(run))
     if node is not None:
         field = {"key": "metadata.name", "operator": "In", "values": [node]}
-        pod["affinity"] = {
-            "nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [field]}]}
-            }
-        }
+        pod["affinity"] = required_nodes({"matchFields": [field]})
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from mlperf_operator.api.v1alpha1 import BenchmarkRequest, ConfigVersion, MLPerfRun, Scenario, TestMode
+from mlperf_operator.api.v1alpha1 import BenchmarkRequest, ConfigVersion, DriverPolicy, MLPerfRun, Scenario, TestMode
 from mlperf_operator.suites import MakeStep, Suite
 
 PATHS = {"scratch": "/scratch", "work": "/work", "state": "/state", "results": "/results"}
@@ -91,7 +91,9 @@ def _preflight_step(run: MLPerfRun, suite: Suite) -> dict[str, Any]:
     system = suite.systems[run.spec.system]
     gpu = None
     if suite.uses_gpu:
-        gpu = {"product": system.gpu_product, "count": run.spec.gpu.count or system.gpu_count}
+        driver = None if run.spec.driver.policy is DriverPolicy.IGNORE else run.spec.driver.version
+        count = run.spec.gpu.count or system.gpu_count
+        gpu = {"product": system.gpu_product, "count": count, "driver": driver}
     checks = {"tools": list(suite.tools), "volumes": volumes, "shmBytes": suite.shm_bytes, "gpu": gpu}
     return {"id": "preflight", "action": "preflight", "scope": "Private", "checks": checks, "digest": digest(checks)}
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mlperf_operator.agent import preflight
 from unit.agent.bench import STARTED, Bench
+from unit.agent.standin_gpus import Gpus
 
 
 @pytest.fixture
@@ -21,6 +23,14 @@ def bench(tmp_path: Path) -> Bench:
 def other(tmp_path: Path) -> Bench:
     """Return another run on the same scratch."""
     return Bench(tmp_path, "uid-2")
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpus:
+    """Return GPUs that preflight can be shown."""
+    found = Gpus(tmp_path / "standins")
+    monkeypatch.setattr(preflight, "_KERNEL_DRIVER", found.kernel)
+    return found
 
 
 @pytest.fixture(autouse=True)

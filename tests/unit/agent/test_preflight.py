@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
-import os
 import resource
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +14,6 @@ import pytest
 from mlperf_operator.agent import preflight
 from unit.agent.bench import Bench
 
-A100 = {"product": "A100-SXM4-40GB", "count": 2}
-ROW = "NVIDIA A100-SXM4-40GB, Disabled, 400.00, 400.00\n"
-
 
 def _preflight(checks: dict[str, Any]) -> dict[str, Any]:
     return {"id": "preflight", "action": "preflight", "scope": "Private", "digest": "p", "checks": checks}
@@ -27,7 +21,7 @@ def _preflight(checks: dict[str, Any]) -> dict[str, Any]:
 
 def test_nothing_wrong_is_no_finding(tmp_path: Path) -> None:
     checks = {"tools": ["sh"], "volumes": [{"path": str(tmp_path), "minFreeBytes": 1}], "shmBytes": 1, "gpu": None}
-    assert preflight.findings(checks) == []
+    assert preflight.look(checks) == ([], {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,124 +111,3 @@ def test_memory_must_be_lockable(monkeypatch: pytest.MonkeyPatch, limit: int, ca
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     monkeypatch.setattr(Path, "read_text", lambda _: f"Name: x\nCapEff:\t{capabilities:016x}\n")
     assert bool(preflight.memlock_findings()) is told
-
-
-class TestSmi:
-    """nvidia-smi's rows, good and bad."""
-
-    def test_the_system_as_it_should_be(self) -> None:
-        assert preflight.smi_findings(ROW * 2, A100) == []
-
-    @pytest.mark.parametrize(
-        ("text", "found"),
-        [
-            (ROW, ["1 GPUs are visible and the system has 2"]),
-            ("", ["0 GPUs are visible and the system has 2"]),
-            (
-                "No devices were found\n",
-                ["nvidia-smi says: No devices were found", "0 GPUs are visible and the system has 2"],
-            ),
-            (
-                ROW + "Unable to determine the device handle for GPU 0000:07:00.0: GPU is lost\n",
-                [
-                    "nvidia-smi says: Unable to determine the device handle for GPU 0000:07:00.0: GPU is lost",
-                    "1 GPUs are visible and the system has 2",
-                ],
-            ),
-            (
-                ROW + "NVIDIA A100-SXM4-80GB, Disabled, 400.00, 400.00\n",
-                ["GPU 1 is NVIDIA A100-SXM4-80GB and the system has A100-SXM4-40GB"],
-            ),
-            (ROW + ROW.replace("Disabled", "Enabled"), ["GPU 1 has MIG on; turn it off with nvidia-smi -mig 0"]),
-            (
-                ROW.replace("400.00,", "225.00,") + ROW,
-                ["GPU 0 is limited to 225.00 W and its default is 400.00 W; nvidia-smi -pl sets it"],
-            ),
-            (ROW.replace("400.00", "[N/A]") * 2, []),
-            (ROW.replace("400.00,", "[Not Supported],").replace("Disabled", "[N/A]") * 2, []),
-            (ROW.replace("400.00,", "400,") * 2, []),
-        ],
-    )
-    def test_what_differs_is_said(self, text: str, found: list[str]) -> None:
-        assert preflight.smi_findings(text, A100) == found
-
-    @pytest.fixture
-    def smi(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-        def install(script: str) -> None:
-            program = tmp_path / "nvidia-smi"
-            program.write_text(f"#!/bin/sh\n{script}\n")
-            program.chmod(0o755)
-
-        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-        monkeypatch.setattr(preflight, "cuda_findings", lambda _: [])
-        return install
-
-    def test_it_is_asked(self, smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(preflight, "memlock_findings", list)
-        smi(f"printf '{ROW * 2}'".replace("\n", "\\n"))
-        assert preflight.findings({"gpu": A100}) == []
-
-    def test_its_refusal_is_told_in_its_own_words(self, smi: Callable[[str], None]) -> None:
-        smi("echo NVIDIA-SMI has failed because it could not communicate with the driver; exit 9")
-        why = "NVIDIA-SMI has failed because it could not communicate with the driver"
-        assert preflight.gpu_findings(A100) == [f"nvidia-smi ended with 9: {why}"]
-
-    def test_its_silence_is_told(self, smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(preflight, "_SMI_SECONDS", 0.1)
-        smi("exec sleep 30")
-        assert preflight.gpu_findings(A100) == ["nvidia-smi does not answer within 0.1 s"]
-
-    def test_its_absence_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("PATH", "/no/such/folder")
-        assert preflight.gpu_findings(A100) == ["nvidia-smi cannot be started: No such file or directory"]
-
-
-class _Cuda:
-    """A CUDA driver library with the given answers."""
-
-    def __init__(self, init: int = 0, count: int = 2, broken: int | None = None) -> None:
-        self.init, self.count, self.broken, self.destroyed = init, count, broken, 0
-
-    def cuInit(self, _: int) -> int:  # noqa: N802 - CUDA's name
-        return self.init
-
-    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
-        count._obj.value = self.count
-        return 0
-
-    def cuDeviceGet(self, device: Any, index: int) -> int:  # noqa: N802
-        device._obj.value = index
-        return 0
-
-    def cuCtxCreate_v2(self, _: Any, __: int, device: ctypes.c_int) -> int:  # noqa: N802
-        return 46 if device.value == self.broken else 0
-
-    def cuCtxDestroy_v2(self, _: Any) -> int:  # noqa: N802
-        self.destroyed += 1
-        return 0
-
-
-@pytest.mark.parametrize(
-    ("cuda", "found"),
-    [
-        (_Cuda(), []),
-        (
-            _Cuda(init=802),
-            ["CUDA says 802, system not ready: the fabric manager is not running or not of the driver's version"],
-        ),
-        (_Cuda(init=100), ["CUDA cannot be initialised: cuInit says 100"]),
-        (_Cuda(count=1), ["CUDA sees 1 GPUs (error 0) and the system has 2"]),
-        (_Cuda(broken=1), ["no CUDA context can be made on GPU 1: error 46"]),
-    ],
-)
-def test_a_context_on_every_gpu_is_the_proof(monkeypatch: pytest.MonkeyPatch, cuda: _Cuda, found: list[str]) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: cuda)
-    assert preflight.cuda_findings(A100) == found
-
-
-def test_a_container_without_the_driver_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(_: str) -> None:
-        raise OSError("libcuda.so.1: cannot open shared object file")
-
-    monkeypatch.setattr(ctypes, "CDLL", refused)
-    assert "driver library is not in the container" in preflight.cuda_findings(A100)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from mlperf_operator.agent import preflight, stage
 from unit.agent.bench import STAGE_PY, Bench, Step, make_tree, shared, step
+from unit.agent.standin_gpus import Gpus, rows
 
 FILES = [Path(stage.__file__), Path(preflight.__file__)]
 
@@ -30,8 +32,8 @@ def test_nothing_but_the_standard_library_is_imported(path: Path) -> None:
     assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
 
 
-def test_both_agree_on_how_a_finding_begins() -> None:
-    assert preflight.FINDING == stage.FINDING
+def test_both_agree_on_how_their_lines_begin() -> None:
+    assert (preflight.FINDING, preflight.FACTS) == (stage.FINDING, stage.FACTS)
 
 
 @pytest.fixture
@@ -70,6 +72,20 @@ def test_a_whole_run_works_with_a_real_3_10(bench: Bench, python310: str, tmp_pa
     done = subprocess.run([*argv[:-1], "prepare"], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (65, "")
     assert bench.told["tail"] == "why"
+
+
+def test_gpus_are_looked_at_with_a_real_3_10(python310: str, gpus: Gpus) -> None:
+    gpus.smi(rows(1))
+    gpus.cuda(codes={1: 46})
+    checks = {"gpu": {"product": "A100-SXM4-40GB", "count": 2, "driver": "535"}}
+    argv = [python310, "-W", "error", str(preflight.__file__), json.dumps(checks)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    found = [line.partition(": ")[2] for line in done.stdout.splitlines()]
+    assert found[0].startswith("the driver is 550.54.14 and the run wants 535; ")
+    assert found[1] == "1 GPUs are visible and the system has 2"
+    assert found[2].startswith("GPU 1: no CUDA context: error 46")
+    assert json.loads(found[3])["count"] == 1
 
 
 def test_the_file_is_the_one_that_a_config_map_brings() -> None:

@@ -11,6 +11,7 @@ from mlperf_operator.acceptance import Limits, refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import a100, run
+from unit.nodes.builders import SETTINGS
 
 LIMITS = Limits(suites=BUILT_IN, host_paths=("/mnt/scratch",), images=("mirror.example/", "registry.example"))
 
@@ -85,8 +86,8 @@ REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
     (
         "a driver to install",
         a100(driver={"policy": "Ensure"}),
-        "DriverNotInCatalogue",
-        ["550", "catalogue", "Verify"],
+        "DriverManagementOff",
+        ["driver.enabled", "Verify"],
     ),
     ("a driver for a suite without", run({"driver": {"policy": "Ensure"}}), "NoDriverNeeded", ["reference-cpu"]),
     ("a resource claim", a100(gpu={"access": "ResourceClaim"}), "GPUAccessNotPossible", ["DevicePlugin"]),
@@ -159,3 +160,32 @@ def test_an_allowed_repository_may_have_any_tag_digest_or_folder(image: str) -> 
 def test_uncounted_gpus_are_possible_where_the_administrator_allows_them() -> None:
     allowed = replace(LIMITS, runtime_class_access=True)
     assert refusal(a100(gpu={"access": "RuntimeClass"}), allowed) is None
+
+
+MANAGED = replace(LIMITS, drivers=SETTINGS)
+
+
+@pytest.mark.parametrize("version", ["550", "550.54.14", "535", "535.183.01"])
+def test_a_driver_of_the_catalogue_is_accepted_by_its_branch_or_its_version(version: str) -> None:
+    assert refusal(a100(driver={"policy": "Ensure", "version": version}), MANAGED) is None
+
+
+@pytest.mark.parametrize("version", ["470", "550.54", "550.54.15"])
+def test_a_driver_that_the_catalogue_has_not_is_refused_and_the_possible_ones_are_named(version: str) -> None:
+    found = refusal(a100(driver={"policy": "Ensure", "version": version}), MANAGED)
+    assert found is not None
+    assert found.reason == "DriverNotInCatalogue"
+    for word in (version, "550 (550.54.14), 535 (535.183.01)", "driver.drivers", "Verify"):
+        assert word in found.message
+
+
+@pytest.mark.parametrize("policy", ["Auto", "Verify", "Ignore"])
+def test_a_run_that_does_not_insist_may_name_any_driver(policy: str) -> None:
+    for limits in (LIMITS, MANAGED):
+        assert refusal(a100(driver={"policy": policy, "version": "470"}), limits) is None
+
+
+def test_a_suite_without_a_driver_is_refused_one_although_the_catalogue_has_it() -> None:
+    found = refusal(run({"driver": {"policy": "Ensure"}}), MANAGED)
+    assert found is not None
+    assert found.reason == "NoDriverNeeded"

@@ -9,6 +9,7 @@ import pytest
 from mlperf_operator.acceptance import Refusal
 from mlperf_operator.api.v1alpha1 import Condition, ConditionStatus, ConditionType, MLPerfRun, ResultStatus
 from mlperf_operator.conditions import Facts, conditions
+from mlperf_operator.observed import Blocked, DriverView
 from mlperf_operator.outcome import Outcome, Phase
 from mlperf_operator.stages import stage_statuses
 from mlperf_operator.suites import BUILT_IN
@@ -266,3 +267,91 @@ def test_the_transition_time_moves_only_when_the_status_does() -> None:
     assert _find(facts, C.FINISHED).last_transition_time == "2020-01-01T00:00:00Z"
     assert _find(facts, C.FINISHED).reason == "InProgress"
     assert _find(facts, C.SUCCEEDED).last_transition_time == NOW
+
+
+WAITS = Blocked("DriverInstalling", "node node-1 gets driver 550.54.14")
+
+
+def _view(**changes: Any) -> DriverView:
+    base: dict[str, Any] = {
+        "node": "node-1",
+        "ready": True,
+        "working": False,
+        "claimed": True,
+        "reason": "Matched",
+        "message": "",
+        "version": "550.54.14",
+        "fabric_manager": "550.54.14",
+        "managed_by": "mlperf-operator",
+    }
+    return DriverView(**{**base, **changes})
+
+
+UNREADY = _view(ready=False)
+DRIVER: list[tuple[str, Blocked | None, DriverView | None, ConditionStatus, str, str]] = [
+    ("nothing is known", None, None, U, "NotVerified", "preflight"),
+    ("no node fits", Blocked("NoNodeFits", "node-1 is not Ready"), None, F, "NoNodeFits", "node-1 is not Ready"),
+    ("nobody opted in", Blocked("NoNodeOptedIn", "label it"), None, F, "NoNodeOptedIn", "label it"),
+    ("another driver", Blocked("NodeDriverConflict", "by bench/a"), None, F, "NodeDriverConflict", "bench/a"),
+    ("every node is managed", Blocked("NodeManaged", "by others"), None, F, "NodeManaged", "by others"),
+    ("busy", Blocked("GPUInUse", "by team/train"), None, F, "GPUInUse", "team/train"),
+    ("just claimed", WAITS, None, U, "NotVerified", ""),
+    ("at work", WAITS, _view(ready=False, working=True), U, "DriverInstalling", "gets driver"),
+    ("failed", Blocked("DiskFull", "node node-1: free space"), UNREADY, F, "DiskFull", "free space"),
+    ("a node without NVSwitch", Blocked("FabricManagerMissing", "none"), _view(), F, "FabricManagerMissing", "none"),
+    ("something else is missing", Blocked("ConfigMapNotFound", "x"), None, U, "NotVerified", ""),
+    ("suspended", Blocked("Suspended", "spec.suspend"), None, U, "NotVerified", ""),
+    ("ready", None, _view(), T, "NodeReady", "node node-1 has driver 550.54.14 and fabric manager 550.54.14"),
+    ("ready without NVSwitch", None, _view(fabric_manager=None), T, "NodeReady", "has driver 550.54.14"),
+    ("the pod's node is watched", None, _view(claimed=False), T, "NodeReady", "node-1"),
+    ("watched and not ready", None, _view(ready=False, claimed=False), U, "NotVerified", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "blocked", "view", "status", "reason", "word"), DRIVER, ids=[row[0] for row in DRIVER]
+)
+def test_before_preflight_the_driver_is_as_its_node_says(
+    case: str,
+    blocked: Blocked | None,
+    view: DriverView | None,
+    status: ConditionStatus,
+    reason: str,
+    word: str,
+) -> None:
+    facts = Facts(run=a100(), suite=BUILT_IN["nvidia-v4.1"], outcome=ACTIVE, blocked=blocked, driver=view)
+    found = _find(facts, C.DRIVER_READY)
+    assert (found.status, found.reason) == (status, reason), case
+    assert word in found.message
+
+
+@pytest.mark.parametrize(
+    ("view", "word"),
+    [
+        (None, "nobody compared"),
+        (UNREADY, "nobody compared"),
+        (_view(), "working: node node-1 has driver 550.54.14 and fabric manager 550.54.14"),
+    ],
+)
+def test_after_preflight_the_drivers_version_is_told_where_the_node_is_watched(
+    view: DriverView | None, word: str
+) -> None:
+    stages = tuple(stage_statuses(pod(up_to("build"))))
+    facts = Facts(run=a100(), suite=BUILT_IN["nvidia-v4.1"], outcome=ACTIVE, stages=stages, driver=view)
+    found = _find(facts, C.DRIVER_READY)
+    assert (found.status, found.reason) == (T, "Verified")
+    assert word in found.message
+
+
+@pytest.mark.xfail(reason="_driver_before_preflight takes any blocker of a claimed run for the driver's", strict=True)
+def test_what_else_blocks_a_run_says_nothing_of_its_driver() -> None:
+    blocked = Blocked("QuotaExceeded", "exceeded quota: jobs")
+    facts = Facts(run=a100(), suite=BUILT_IN["nvidia-v4.1"], outcome=ACTIVE, blocked=blocked, driver=_view())
+    found = _find(facts, C.DRIVER_READY)
+    assert (found.status, found.reason) == (T, "NodeReady")
+
+
+def test_a_failed_preflight_counts_more_than_what_the_node_says() -> None:
+    stages = tuple(stage_statuses(pod([done("code"), failed("preflight", 64, reason="PreflightFailed")])))
+    facts = Facts(run=a100(), suite=BUILT_IN["nvidia-v4.1"], outcome=FAILED, stages=stages, driver=_view())
+    assert (_find(facts, C.DRIVER_READY).status, _find(facts, C.DRIVER_READY).reason) == (F, "PreflightFailed")

@@ -166,3 +166,12 @@ def test_the_administrator_names_the_runtime_class_that_brings_gpus_in(
     assert made["spec"]["template"]["spec"].get("runtimeClassName") == wanted
     without = build_job(run(), BUILT_IN["reference-cpu"], images, [], "digest")
     assert "runtimeClassName" not in without["spec"]["template"]["spec"]
+
+
+def test_a_pod_that_needs_a_driver_goes_only_where_exactly_that_one_is_ready() -> None:
+    made = build_job(a100(), BUILT_IN["nvidia-v4.1"], IMAGES, [], "digest", driver="550.54.14")
+    affinity = made["spec"]["template"]["spec"]["affinity"]
+    [term] = affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term == {"matchExpressions": [{"key": "mlperf.dev/driver-ready", "operator": "In", "values": ["550.54.14"]}]}
+    without = build_job(a100(), BUILT_IN["nvidia-v4.1"], IMAGES, [], "digest")
+    assert "affinity" not in without["spec"]["template"]["spec"]

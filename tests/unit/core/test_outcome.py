@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from mlperf_operator.api.v1alpha1 import StageState
-from mlperf_operator.observed import Blocked, ContainerRecord, Observed, PodRecord, Report
-from mlperf_operator.outcome import LAST_WORD_GRACE, Outcome, Phase, outcome
+from mlperf_operator.observed import Blocked, ContainerRecord, Observed, PodRecord, Report, format_time
+from mlperf_operator.outcome import LAST_WORD_GRACE, Outcome, Phase, outcome, start_deadline
 from mlperf_operator.stages import stage_statuses
 from unit.core.builders import NOW, done, failed, job, pod, run, running, up_to, waiting
 
@@ -169,3 +169,34 @@ def test_stages_say_which_were_skipped_and_what_they_said() -> None:
     assert stages["run"].state is StageState.RUNNING
     assert stages["prebuild"].state is StageState.PENDING
     assert "collect" not in stages
+
+
+def _suspended(status: str, at: timedelta) -> dict[str, object]:
+    moment = format_time(NOW + at)
+    condition = {"type": "Suspended", "status": status, "reason": "x", "lastTransitionTime": moment}
+    return {"conditions": [condition]}
+
+
+def test_a_run_that_waits_suspended_for_its_driver_is_suspended_for_as_long_as_it_likes() -> None:
+    observed = Observed(blocked=Blocked("Suspended", "no node is claimed"))
+    for after in (timedelta(0), 10 * START):
+        assert _at(observed, after, suspend=True) == Outcome(Phase.SUSPENDED, "Suspended", "no node is claimed")
+    assert _at(observed, START).phase is Phase.FAILED
+
+
+def test_a_suspended_run_that_waits_for_something_else_says_that_and_never_gives_up() -> None:
+    observed = Observed(blocked=Blocked("ConfigMapNotFound", "x"))
+    assert _at(observed, 10 * START, suspend=True) == Outcome(Phase.NOT_STARTED, "ConfigMapNotFound", "x")
+
+
+def test_the_time_to_start_counts_from_the_end_of_a_suspension() -> None:
+    hour = timedelta(hours=1)
+    assert start_deadline(run()) == NOW + START
+    assert start_deadline(run(status=_suspended("False", hour))) == NOW + hour + START
+    assert start_deadline(run(status=_suspended("True", hour))) == NOW + START
+    assert start_deadline(run(status=_suspended("False", -hour))) == NOW + START
+    observed = Observed(blocked=Blocked("NodeDriverConflict", "by bench/a"))
+    resumed = run(status=_suspended("False", hour))
+    assert outcome(resumed, observed, NOW + hour + START - timedelta(seconds=1)).phase is Phase.NOT_STARTED
+    late = outcome(resumed, observed, NOW + hour + START)
+    assert (late.phase, late.reason) == (Phase.FAILED, "NodeDriverConflict")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -115,6 +116,20 @@ def test_a_stage_names_what_runs_share_and_it_reads() -> None:
     assert stages["preprocess-data"]["reads"] == ["download_data-digits", "download_model-digits"]
     # A built tree is copied into the run's own folder, so nobody reads it later.
     assert stages["run"]["reads"] == [*stages["preprocess-data"]["reads"], "preprocess_data-digits"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "wanted"),
+    [
+        ({}, "550"),
+        ({"policy": "Ensure", "version": "550.54.14"}, "550.54.14"),
+        ({"policy": "Verify", "version": "535"}, "535"),
+        ({"policy": "Ignore", "version": "535"}, None),
+    ],
+)
+def test_preflight_compares_the_driver_unless_it_is_to_be_ignored(driver: dict[str, str], wanted: str | None) -> None:
+    (look,) = build_plan(a100(driver=driver), BUILT_IN["nvidia-v4.1"], "image")["stages"]["preflight"]["steps"]
+    assert look["checks"]["gpu"] == {"product": "A100-SXM4-40GB", "count": 8, "driver": wanted}
 
 
 def test_only_preflight_and_run_ask_for_gpus() -> None:
@@ -247,3 +262,13 @@ def test_a_job_without_a_pod_is_asked_why_now_and_then() -> None:
 
 def test_a_suspended_run_waits_for_nothing() -> None:
     assert plan.next_look(run(), Observed(job=job(suspend=True, start_time=None)), NOW) is None
+
+
+def test_the_driver_that_was_brought_is_asked_of_the_node_by_the_job_alone() -> None:
+    brought = replace(NVIDIA, driver="550.54.14")
+    with_driver, without = plan.desired_objects(a100(), brought), plan.desired_objects(a100(), NVIDIA)
+    assert with_driver[:-1] == without[:-1]
+    assert "550.54.14" in json.dumps(with_driver[-1]["spec"]["template"]["spec"]["affinity"])
+    assert "affinity" not in without[-1]["spec"]["template"]["spec"]
+    # Which driver a branch means is not the run's configuration: the digest stays comparable.
+    assert plan.config_digest(a100(), brought) == plan.config_digest(a100(), NVIDIA)

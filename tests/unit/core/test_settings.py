@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mlperf_operator.catalogue import DriverSettings
 from mlperf_operator.settings import Settings, SettingsError
 from mlperf_operator.suites import BUILT_IN
 
@@ -127,3 +128,98 @@ def test_a_suites_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatc
 def test_an_image_for_a_suite_that_is_not_there_names_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"suite images name nvidia-v9; possible: nvidia-v4\.1, reference-cpu"):
         set_to(monkeypatch, suite_images='{"nvidia-v9": "x"}').suites()
+
+
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
+
+
+def driver(**changes: Any) -> dict[str, Any]:
+    """Return a driver of the catalogue, as YAML has it."""
+    source = {
+        "type": "Packages",
+        "os": ["ubuntu 22.04"],
+        "repository": {"url": "https://nvidia.example/cuda", "key": KEY},
+        "driver": [{"name": "nvidia-driver-550", "version": "550.54.14-0ubuntu1"}],
+        "fabricManager": [{"name": "nvidia-fabricmanager-550", "version": "550.54.14-1"}],
+    }
+    return {"branch": "550", "version": "550.54.14", "sources": [source], **changes}
+
+
+def driver_file_of(tmp_path: Path, document: Any) -> str:
+    path = tmp_path / "driver.yaml"
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+    return str(path)
+
+
+def test_without_a_driver_file_no_driver_is_managed() -> None:
+    assert Settings.from_environment().driver() is None
+
+
+def test_an_empty_driver_file_manages_drivers_with_an_empty_catalogue(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert set_to(monkeypatch, driver_file=driver_file_of(tmp_path, "")).driver() == DriverSettings()
+
+
+def test_what_the_administrator_says_of_drivers_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    document = {
+        "drivers": [driver(minFreeBytes=1)],
+        "mirrors": [{"prefix": "https://nvidia.example", "replacement": "http://mirror"}],
+        "evictGpuPods": True,
+        "hostRoot": "/srv/root",
+        "retrySeconds": 5,
+        "verifyPort": 12345,
+        "tolerations": [{"key": "sku", "value": "gpu"}],
+    }
+    found = set_to(monkeypatch, driver_file=driver_file_of(tmp_path, document)).driver()
+    assert found is not None
+    kept = found.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    assert kept == document
+    assert found.find("550") == found.drivers[0]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (
+            {"drivers": [driver(), driver(version="550.54")]},
+            "driver 550.54: it: Value error, fabric manager package nvidia-fabricmanager-550 has version 550.54.14-1",
+        ),
+        ({"drivers": [driver(branch="535")]}, "driver 550.54.14: it: Value error, version 550.54.14 is not of branch"),
+        ({"drivers": [driver(), driver()]}, "it: Value error, more than one driver has the version 550.54.14"),
+        ({"drivers": [driver(), {"branch": "535"}]}, "driver 535: version: Field required; driver 535: sources: Field"),
+        ({"drivers": [driver(), {"sources": []}]}, "driver number 2: branch: Field required"),
+        ({"drivers": [driver(), "550"]}, "drivers.1: Input should be a valid dictionary"),
+        ({"drivers": driver()}, "drivers: Input should be a valid tuple"),
+        ({"drivers": [driver(sources=[{"type": "Tarball"}])]}, "driver 550.54.14: sources.0: Input tag 'Tarball'"),
+        (
+            {"drivers": [driver(sources=[{**driver()["sources"][0], "os": ["Ubuntu"]}])]},
+            "driver 550.54.14: sources.0.Packages.os.0: String should match pattern",
+        ),
+        ({"evictGpuPod": True}, "evictGpuPod: Extra inputs are not permitted"),
+        ({"toolkit": {}}, "toolkit.sources: Field required"),
+        ({"mirrors": [{"prefix": "https://a"}]}, "mirrors.0.replacement: Field required"),
+        ({"retrySeconds": 0}, "retrySeconds: Input should be greater than or equal to 1"),
+        ([driver()], "it: Input should be a valid dictionary"),
+        ("drivers: [", "while parsing"),
+    ],
+)
+def test_a_wrong_driver_file_is_refused_with_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, document: Any, said: str
+) -> None:
+    settings = set_to(monkeypatch, driver_file=driver_file_of(tmp_path, document))
+    with pytest.raises(SettingsError) as caught:
+        settings.driver()
+    assert f"driver.yaml: {said}" in str(caught.value)
+
+
+def test_a_wrong_item_is_named_without_what_follows_from_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = set_to(monkeypatch, driver_file=driver_file_of(tmp_path, {"drivers": [driver(sources=[{"type": "a"}])]}))
+    with pytest.raises(SettingsError) as caught:
+        settings.driver()
+    assert "at least 1 item" not in str(caught.value)
+
+
+def test_a_driver_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml"):
+        set_to(monkeypatch, driver_file=str(tmp_path / "nowhere.yaml")).driver()

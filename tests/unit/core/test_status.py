@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,10 +12,10 @@ import pytest
 from mlperf_operator.acceptance import Refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRunStatus, ResultStatus, StageState, to_wire
 from mlperf_operator.events import event, notes
-from mlperf_operator.observed import Observed, Report
+from mlperf_operator.observed import DriverView, Observed, PodRecord, Report
 from mlperf_operator.status import is_finished, next_status, refused_status, summarize
 from mlperf_operator.suites import BUILT_IN
-from unit.core.builders import NOW, UID, done, failed, job, pod, result, run, up_to, waiting
+from unit.core.builders import NOW, UID, done, failed, job, pod, result, run, running, up_to, waiting
 
 SUITE = BUILT_IN["reference-cpu"]
 
@@ -91,6 +93,76 @@ def test_what_was_known_of_a_run_outlives_its_job_and_pod() -> None:
     known = {"jobName": "demo", "podName": "demo-1", "node": "node-7", "configDigest": "abc", "attempts": 2}
     status = to_wire(_next(Observed(config_digest="other"), known))
     assert {key: status[key] for key in known} == known
+
+
+def _looked(facts: Any, node: str = "node-1", code: int = 0) -> PodRecord:
+    message = json.dumps({"stage": "preflight", "reason": "Completed", "message": "", "facts": facts})
+    record = replace(done("preflight"), message=message, exit_code=code)
+    return pod([done("code"), record, running("prebuild")], node=node)
+
+
+SEEN = {"driver": "550.54.14", "product": "NVIDIA A100-SXM4-40GB", "count": 8}
+
+
+@pytest.mark.parametrize("code", [0, 64])
+def test_what_preflight_saw_stands_in_the_status_and_stays(code: int) -> None:
+    first = to_wire(_next(Observed(job=job(), pods=(_looked(SEEN, code=code),))))
+    assert first["driver"] == {"version": "550.54.14"}
+    assert first["gpu"] == {"product": "NVIDIA A100-SXM4-40GB", "count": 8}
+    for later in (Observed(job=job()), Observed(job=job(), pods=(pod(up_to("preflight")),))):
+        status = to_wire(_next(later, first))
+        assert (status["driver"], status["gpu"]) == (first["driver"], first["gpu"])
+
+
+def test_another_pod_on_another_node_takes_along_what_was_known_of_the_first() -> None:
+    first = to_wire(_next(Observed(job=job(), pods=(_looked(SEEN),))))
+    status = _next(Observed(job=job(), pods=(pod(up_to("preflight"), node="node-2"),)), first)
+    assert (status.driver, status.gpu) == (None, None)
+    status = _next(Observed(job=job(), pods=(_looked({**SEEN, "count": 4}, node="node-2"),)), first)
+    assert status.gpu is not None
+    assert status.gpu.count == 4
+
+
+VIEW = DriverView(
+    node="node-1",
+    ready=True,
+    working=False,
+    claimed=True,
+    reason="Matched",
+    message="",
+    version="535.161.08",
+    fabric_manager="535.161.08",
+    managed_by="mlperf-operator",
+)
+
+
+def test_the_nodes_driver_pod_adds_what_only_the_host_shows() -> None:
+    status = _next(Observed(job=job(), driver=VIEW))
+    told = {"version": "535.161.08", "fabricManagerVersion": "535.161.08", "managedBy": "mlperf-operator"}
+    assert to_wire(status)["driver"] == told
+    both = _next(Observed(job=job(), pods=(_looked(SEEN),), driver=VIEW), to_wire(status))
+    assert to_wire(both)["driver"] == {**told, "version": "550.54.14"}
+    # The view is of a node that the run's pod is not on.
+    other = _next(Observed(job=job(), pods=(_looked(SEEN, node="node-2"),), driver=VIEW), to_wire(both))
+    assert to_wire(other)["driver"] == {"version": "550.54.14"}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        None,
+        [1],
+        "550",
+        {"driver": 550, "product": 1, "count": "8"},
+        {"driver": "550", "product": "", "count": -1},
+        {"driver": "550.54; rm", "product": "a\nb", "count": True},
+        {"driver": "5." + "5" * 200, "product": "x" * 129, "count": 10**9},
+    ],
+)
+def test_facts_that_are_none_are_left_out(facts: Any) -> None:
+    # They come out of the user's image.
+    status = _next(Observed(job=job(), pods=(_looked(facts),)))
+    assert (status.driver, status.gpu) == (None, None)
 
 
 def test_a_first_pod_that_waits_shows_what_its_containers_say() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from mlperf_operator.observed import format_time
+from unit.nodes.api import merged
 from unit.runtime.stream_server import refusal
 
 Body = dict[str, Any]
@@ -81,7 +82,7 @@ class FakeApi:
         if path in self.objects:
             return web.json_response(self.objects[path])
         plural = path.rsplit("/", 1)[1]
-        if path.endswith(("mlperfruns", "jobs", "pods", "events")):
+        if path.endswith(("mlperfruns", "jobs", "pods", "events", "nodes", "daemonsets")):
             items = [body for stored, body in self.objects.items() if f"/{plural}/" in stored]
             return web.json_response({"metadata": {"resourceVersion": str(self.version)}, "items": items})
         return refusal(404)
@@ -96,9 +97,18 @@ class FakeApi:
         return web.json_response(self.put(path, body, "MODIFIED"))
 
     def _patch(self, path: str, body: Body) -> web.Response:
+        if "/nodes/" in path:
+            return self._merge(path, body)
+        if "/daemonsets/" in path:
+            return web.json_response(self.put(path, body, "MODIFIED"))
         stored = self.objects[path]
         changed = {**stored, "status": body["status"]} if "status" in body else {**stored, "spec": body["spec"]}
         return web.json_response(self.put(path, changed, "MODIFIED"))
+
+    def _merge(self, path: str, patch: Body) -> web.Response:
+        if patch["metadata"].pop("resourceVersion") != self.objects[path]["metadata"]["resourceVersion"]:
+            return web.json_response({"code": 409, "reason": "Conflict"}, status=409)
+        return web.json_response(self.put(path, merged(self.objects[path], patch), "MODIFIED"))
 
     def _delete(self, path: str, _body: Body) -> web.Response:
         self.delete(path)

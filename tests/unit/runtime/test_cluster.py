@@ -7,12 +7,13 @@ import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from aiohttp import web
 from kubernetes.aio import client
 
-from mlperf_operator.cluster import JOBS, MLPERF_RUNS, ApiError, Cluster, NotLeaderError
+from mlperf_operator.cluster import DAEMON_SETS, JOBS, MLPERF_RUNS, NODES, PODS, ApiError, Cluster, NotLeaderError
 from unit.runtime.stream_server import connected
 
 
@@ -22,9 +23,15 @@ class Requests:
     def __init__(self, answer: Callable[[], web.Response]) -> None:
         self.answer = answer
         self.seen: list[str] = []
+        self.urls: list[str] = []
+        self.bodies: list[Any] = []
+        self.types: list[str] = []
 
     async def handle(self, request: web.Request) -> web.Response:
         self.seen.append(f"{request.method} {request.path}")
+        self.urls.append(str(request.rel_url))
+        self.types.append(request.content_type)
+        self.bodies.append(json.loads(await request.read() or b"null"))
         return self.answer()
 
 
@@ -39,6 +46,9 @@ WRITES: list[Callable[[Cluster], Awaitable[Any]]] = [
     lambda c: c.set_job_suspend("n", "a", "uid", suspend=True),
     lambda c: c.apply_run_status("n", "a", "uid", "1", {}),
     lambda c: c.emit_event({"metadata": {"namespace": "n", "name": "a"}}),
+    lambda c: c.patch_node("a", "1", {}),
+    lambda c: c.apply({"kind": "DaemonSet", "metadata": {"namespace": "n", "name": "a"}}),
+    lambda c: c.evict("n", "a", "uid"),
 ]
 
 
@@ -131,3 +141,83 @@ async def test_an_event_told_before_is_no_error_and_another_conflict_is() -> Non
     async with connected(Requests(status(409, "Conflict")).handle) as cluster:
         with pytest.raises(ApiError):
             await cluster.emit_event(event)
+
+
+def _ok(**body: Any) -> Requests:
+    return Requests(lambda: web.json_response(body))
+
+
+async def test_a_node_is_patched_only_as_it_was_read() -> None:
+    requests = _ok(metadata={"name": "node-1"})
+    async with connected(requests.handle) as cluster:
+        await cluster.patch_node("node-1", "7", {"metadata": {"labels": {"a": None}}, "spec": {"unschedulable": True}})
+        await cluster.patch_node("node-1", "8", {"spec": {}})
+    assert requests.seen == ["PATCH /api/v1/nodes/node-1"] * 2
+    assert requests.types == ["application/merge-patch+json"] * 2
+    assert requests.bodies == [
+        {"metadata": {"labels": {"a": None}, "resourceVersion": "7"}, "spec": {"unschedulable": True}},
+        {"metadata": {"resourceVersion": "8"}, "spec": {}},
+    ]
+
+
+async def test_what_is_wholly_ours_is_applied_by_force_as_the_operator() -> None:
+    requests, body = _ok(kind="DaemonSet"), {"kind": "DaemonSet", "metadata": {"namespace": "n", "name": "a"}}
+    async with connected(requests.handle) as cluster:
+        assert await cluster.apply(body) == {"kind": "DaemonSet"}
+    assert requests.urls == ["/apis/apps/v1/namespaces/n/daemonsets/a?fieldManager=mlperf-operator&force=true"]
+    assert (requests.types, requests.bodies) == (["application/apply-patch+yaml"], [body])
+
+
+async def test_an_eviction_is_of_exactly_this_pod() -> None:
+    requests = _ok()
+    async with connected(requests.handle) as cluster:
+        await cluster.evict("n", "a", "uid")
+    assert requests.seen == ["POST /api/v1/namespaces/n/pods/a/eviction"]
+    assert requests.bodies[0]["kind"] == "Eviction"
+    assert requests.bodies[0]["deleteOptions"] == {"preconditions": {"uid": "uid"}}
+
+
+@pytest.mark.parametrize("answer", [status(404, "NotFound"), status(409, "Conflict")])
+async def test_evicting_what_is_gone_or_made_anew_is_no_error(answer: Callable[[], web.Response]) -> None:
+    async with connected(Requests(answer).handle) as cluster:
+        await cluster.evict("n", "a", "uid")
+
+
+@pytest.mark.parametrize("answer", [status(429, "TooManyRequests"), status(403, "Forbidden")])
+async def test_an_eviction_that_is_refused_is_an_error(answer: Callable[[], web.Response]) -> None:
+    async with connected(Requests(answer).handle) as cluster:
+        with pytest.raises(ApiError):
+            await cluster.evict("n", "a", "uid")
+
+
+async def test_the_pods_of_a_node_are_those_that_have_not_ended_of_all_namespaces() -> None:
+    requests = _ok(items=[{"metadata": {"name": "p"}}])
+    async with connected(requests.handle) as cluster:
+        assert await cluster.pods_on("node-1") == [{"metadata": {"name": "p"}}]
+    assert [unquote(url) for url in requests.urls] == [
+        "/api/v1/pods?fieldSelector=spec.nodeName=node-1,status.phase!=Succeeded,status.phase!=Failed"
+    ]
+
+
+async def test_a_kind_may_be_listed_and_watched_in_one_namespace_only() -> None:
+    requests = _ok(items=[])
+    async with connected(requests.handle) as cluster:
+        assert await cluster.list_in(DAEMON_SETS, "n", "a=b") == []
+        await cluster.list_page(PODS.within("n"), {})
+        await cluster.list_page(PODS, {})
+        await cluster.get(NODES, None, "node-1")
+    assert requests.urls == [
+        "/apis/apps/v1/namespaces/n/daemonsets?labelSelector=a%3Db",
+        "/api/v1/namespaces/n/pods",
+        "/api/v1/pods",
+        "/api/v1/nodes/node-1",
+    ]
+
+
+async def test_of_a_log_the_last_lines_may_be_asked_for() -> None:
+    requests = Requests(lambda: web.Response(text="last"))
+    async with connected(requests.handle) as cluster:
+        await cluster.read_log("n", "p", "c")
+        assert await cluster.read_log("n", "p", "c", last_lines=1) == "last"
+    assert ["tailLines" in url for url in requests.urls] == [False, True]
+    assert "tailLines=1" in requests.urls[1]

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,6 +146,53 @@ async def test_a_defect_with_one_run_is_logged_whole_and_tried_again(
     [record] = [record for record in caplog.records if record.exc_info]
     assert "nobody foresaw" in record.message
     assert (record.run, record.namespace) == ("demo", "bench")  # type: ignore[attr-defined]
+
+
+NODE = "/api/v1/nodes/node-1"
+READY_NODE: dict[str, Any] = {
+    "metadata": {"name": "node-1", "labels": {"mlperf.dev/driver-opt-in": "install"}},
+    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+}
+CATALOGUE = """
+drivers:
+  - branch: "550"
+    version: 550.54.14
+    sources:
+      - type: Packages
+        os: [debian]
+        repository: {url: https://packages.example, key: key}
+        driver: [{name: nvidia-driver, version: 550.54.14-1}]
+"""
+
+
+def _gpu_run() -> dict[str, Any]:
+    return _run(
+        suite="nvidia-v4.1",
+        system="A100_SXM4_40GBx8",
+        benchmarks=[{"name": "bert"}],
+        scratch={"claimName": "scratch"},
+        driver={"policy": "Ensure"},
+    )
+
+
+async def test_a_run_that_wants_a_driver_gets_its_node_changed_and_its_job_once_that_is_ready(tmp_path: Path) -> None:
+    file = tmp_path / "driver.yaml"
+    file.write_text(CATALOGUE)
+    api = FakeApi()
+    api.put(NODE, READY_NODE)
+    api.put(f"{RUNS}demo", _gpu_run())
+    async with _controlled(api, driver_file=file, namespace="mlperf-system") as controller:
+        assert len(controller.informers) == 6
+        await until(lambda: _reason(api, "DriverReady") == "DriverInstalling")
+        await until(lambda: "mlperf.dev/driver-wanted" in api.objects[NODE]["metadata"]["labels"])
+        assert api.objects[NODE]["spec"]["unschedulable"] is True
+        await until(lambda: "/apis/apps/v1/namespaces/mlperf-system/daemonsets/mlperf-driver-550-54-14" in api.objects)
+        assert f"{JOBS}demo" not in api.objects
+        api.objects[NODE]["metadata"]["labels"]["mlperf.dev/driver-ready"] = "550.54.14"
+        api.put(NODE, api.objects[NODE], "MODIFIED")
+        await until(lambda: f"{JOBS}demo" in api.objects)
+    job = api.objects[f"{JOBS}demo"]["spec"]["template"]["spec"]
+    assert "mlperf.dev/driver-ready" in json.dumps(job["affinity"])
 
 
 @pytest.fixture
