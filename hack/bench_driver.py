@@ -54,7 +54,7 @@ def main() -> None:
         values = {
             "suites": [gpu_suite()],
             "allowedImages": ["localhost/"],
-            "driver": driver_values(roots.host, server.repository()),
+            "driver": driver_values(roots.host, server.repository(), toolkit=None),
         }
         # Called in the opposite order: the node is left alone before the chart is as it was, and the roots go last.
         stack.callback(install, cluster, *images)

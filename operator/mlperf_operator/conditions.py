@@ -91,7 +91,8 @@ def _driver_ready(facts: Facts) -> Verdict:
 
 def _driver_before_preflight(facts: Facts) -> Verdict:
     driver, blocked = facts.driver, facts.blocked
-    if blocked is not None and (blocked.reason in DRIVER_REASONS or (driver is not None and driver.claimed)):
+    waits = driver is not None and driver.claimed and not driver.ready
+    if blocked is not None and (blocked.reason in DRIVER_REASONS or waits):
         working = driver is not None and driver.working
         return Verdict(_UNKNOWN if working else _FALSE, blocked.reason, blocked.message)
     if driver is not None and driver.ready:
@@ -107,8 +108,18 @@ def _on_node(driver: DriverView | None) -> str:
     return f": node {driver.node} has driver {driver.version}{fabric}"
 
 
-DRIVER_REASONS = frozenset({"GPUInUse", "NoNodeFits", "NoNodeOptedIn", "NodeDriverConflict", "NodeManaged"})
-"""What a run that has claimed no node yet may wait for."""
+DRIVER_REASONS = frozenset(
+    {
+        "FabricManagerMissing",
+        "GPUInUse",
+        "NoNodeFits",
+        "NoNodeOptedIn",
+        "NodeDriverConflict",
+        "NodeManaged",
+        "NodeNotOptedIn",
+    }
+)
+"""What a run may wait for where no node is on its way to the driver that it wants."""
 
 
 def _as_stored(facts: Facts, kind: ConditionType) -> Verdict | None:

@@ -13,8 +13,8 @@ from mlperf_operator.inputs import NotReadyError
 from mlperf_operator.node_view import NodeView
 from mlperf_operator.nodes import claims, state
 from mlperf_operator.nodes.choice import Fleet, Take, Use, choose, wanted_driver
-from mlperf_operator.nodes.next_step import GpuPod
 from mlperf_operator.nodes.records import NodeRecord
+from mlperf_operator.nodes.step import GpuPod
 from mlperf_operator.observed import Blocked, DriverView, RunRecord
 from mlperf_operator.outcome import SUSPENDED
 from mlperf_operator.resources.containers import GPU_RESOURCE
@@ -46,7 +46,7 @@ class DriverKeeper:
             ApiError: the API server failed, or the node changed while it was claimed.
         """
         key = f"{run.metadata.namespace}/{run.metadata.name}"
-        fleet = self._fleet()
+        fleet = self._fleet(run, suite)
         driver = wanted_driver(run, suite, self._settings, fleet)
         if driver is None:
             self.waiting.discard(key)
@@ -101,9 +101,15 @@ class DriverKeeper:
         record = self._runs.get(key)
         return record is not None and "jobName" not in record.body.get("status", {})
 
-    def _fleet(self) -> Fleet:
-        nodes = self._view.all()
-        return Fleet(nodes, {node.name: self._view.foreign_pods(node.name) for node in nodes}, self.is_alive)
+    def _fleet(self, run: MLPerfRun, suite: Suite) -> Fleet:
+        nodes, system = self._view.all(), suite.systems[run.spec.system]
+        return Fleet(
+            nodes=nodes,
+            foreign={node.name: self._view.foreign_pods(node.name) for node in nodes},
+            is_alive=self.is_alive,
+            gpus=run.spec.gpu.count or system.gpu_count,
+            product=system.gpu_product,
+        )
 
     async def _take(self, run: MLPerfRun, choice: Take) -> Use | Blocked:
         node = await self._first_idle(choice)

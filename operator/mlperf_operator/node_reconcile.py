@@ -16,9 +16,11 @@ from mlperf_operator.driver_report import NodeReport
 from mlperf_operator.events import node_event
 from mlperf_operator.node_view import NodeView
 from mlperf_operator.nodes import claims, state
-from mlperf_operator.nodes.next_step import Step, World, needs_gpu_pods, next_step, parsed
+from mlperf_operator.nodes.next_step import needs_gpu_pods, next_step
 from mlperf_operator.nodes.records import DriverPodRecord, NodeRecord
 from mlperf_operator.nodes.state import NodeState
+from mlperf_operator.nodes.step import Step, World
+from mlperf_operator.nodes.watch import parsed
 from mlperf_operator.resources.driver_daemonset import (
     VERIFY,
     DriverImages,
@@ -30,6 +32,9 @@ from mlperf_operator.resources.driver_daemonset import (
 logger = logging.getLogger(__name__)
 
 CONFLICT = 409
+BAD_REQUEST = 400
+"""The answer to a question for the log of a container that has not started."""
+
 AT_ONCE = timedelta(milliseconds=100)
 
 FLEET = ""
@@ -110,9 +115,7 @@ class NodeReconciler:
         if node.mode is not None and (node.mode == "Verify" or world.driver is not None):
             driver = None if node.mode == "Verify" else world.driver
             world = replace(world, digest=template_digest(self._daemon_set(node.mode, driver)))
-        # Looked at only once the node is closed to new ones.
-        closed = node.unschedulable or node.wanted == world.version
-        if needs_gpu_pods(world) and closed:
+        if needs_gpu_pods(world):
             world = replace(world, gpu_pods=tuple(await gpu_pods(self._cluster, node.name)))
         return world
 
@@ -127,7 +130,8 @@ class NodeReconciler:
                 log = await self._cluster.read_log(pod.namespace, pod.name, VERIFY, last_lines=1)
             except ApiError as error:
                 # The kubelet does not answer, or the container is just starting: the labels follow its readiness alone.
-                logger.info("log of driver pod %s cannot be read: %s", pod.name, error)
+                level = logging.DEBUG if error.status == BAD_REQUEST else logging.INFO
+                logger.log(level, "log of driver pod %s cannot be read: %s", pod.name, error)
                 return told.report if told is not None else None
             told = _Told(pod.ready, parsed(log.strip()))
             self._told[pod.uid] = told

@@ -70,10 +70,16 @@ def _without_job(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
         return Outcome(Phase.NOT_STARTED, "Starting", "the Job is being created")
     if run.spec.suspend and blocked.reason == SUSPENDED:
         return Outcome(Phase.SUSPENDED, SUSPENDED, blocked.message)
-    if run.spec.suspend or now < start_deadline(run):
+    if run.spec.suspend or _resumes(run) or now < start_deadline(run):
         return Outcome(Phase.NOT_STARTED, blocked.reason, blocked.message)
     text = f"not started within startTimeoutSeconds ({run.spec.start_timeout_seconds} s): {blocked.message}"
     return Outcome(Phase.FAILED, blocked.reason, text)
+
+
+def _resumes(run: MLPerfRun) -> bool:
+    """Say whether the status still says Suspended: the time to start is counted from when it says otherwise."""
+    stored = next((c for c in run.status.conditions if c.type is ConditionType.SUSPENDED), None)
+    return stored is not None and stored.status is ConditionStatus.TRUE
 
 
 def start_deadline(run: MLPerfRun) -> datetime:

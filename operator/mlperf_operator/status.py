@@ -76,7 +76,7 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
         stages=list(stages),
         stage=_stage_column(stages, reached),
         benchmarks=_benchmarks(run),
-        node=(pod.node if pod is not None else None) or old.node,
+        node=(pod.node if pod is not None else None) or old.node or _claimed_node(observed),
         driver=_driver(old, observed),
         gpu=_gpu(old, observed),
         results=list(results or ()),
@@ -90,6 +90,11 @@ def _stages(run: MLPerfRun, observed: Observed, now: datetime) -> list[StageStat
     if any(stage.started_at for stage in before) and not _has_spoken(observed.pod):
         return [interrupted(stage, now) for stage in before]
     return stage_statuses(observed.pod)
+
+
+def _claimed_node(observed: Observed) -> str | None:
+    # Kept when a suspended run gives its claim back, so that one run never makes more than one node change.
+    return observed.driver.node if observed.driver is not None and observed.driver.claimed else None
 
 
 def _driver(old: MLPerfRunStatus, observed: Observed) -> DriverStatus | None:

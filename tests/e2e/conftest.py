@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e import lab
-from e2e.suites import ALLOWED_IMAGES, HOST_PATH, SUITES
+from e2e.suites import OPERATOR_VALUES
 from installation import LAUNCHER, Cluster, build_images, install, start_cluster
 
 REFUSED = 2
@@ -38,8 +38,7 @@ def images(cluster: Cluster) -> tuple[str, str]:
 @pytest.fixture(scope="session")
 def operator(cluster: Cluster, images: tuple[str, str]) -> Iterator[Cluster]:
     """The cluster with the operator in it, and the suites and permissions that these tests need."""
-    values = {"suites": SUITES, "allowedImages": ALLOWED_IMAGES, "allowedHostPaths": [HOST_PATH]}
-    install(cluster, *images, values=values)
+    install(cluster, *images, values=OPERATOR_VALUES)
     yield cluster
     install(cluster, *images)
 

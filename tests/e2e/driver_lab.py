@@ -1,7 +1,7 @@
 """A GPU node without a GPU: a Debian root that is the host of the driver pods, and GPUs advertised by hand.
 
-The root, its packages and their repository are those of tests/node; everything else is real: the DaemonSets, the kubelet
-that runs their pods, the operator that labels and cordons the node.
+The root, its packages and their repository are those of tests/node; everything else is real: the DaemonSets, the
+kubelet that runs their pods, the operator that labels and cordons the node.
 """
 
 from __future__ import annotations
@@ -48,10 +48,12 @@ def gpu_suite() -> dict[str, Any]:
 
 def driver_values(root: Path, repository: Repository, **more: Any) -> dict[str, Any]:
     """The chart's `driver` values: the catalogue of the stand-in packages, and the root as the node's root."""
-    drivers = [_entry(repository, version) for version in packages.VERSIONS]
+    toolkit = target(repository, toolkit=True).toolkit
+    assert toolkit is not None
     return {
         "enabled": True,
-        "drivers": drivers,
+        "drivers": [_entry(repository, version) for version in packages.VERSIONS],
+        "toolkit": toolkit.model_dump(mode="json", by_alias=True, exclude_none=True),
         "hostRoot": str(root),
         "retrySeconds": RETRY_SECONDS,
         **more,

@@ -48,3 +48,10 @@ SUITES: list[dict[str, Any]] = [
     _reference(NO_RESULT, environment=NO_PYTHON, stages=_without_postconditions()),
     _reference(SMALL_SCRATCH, scratchMinFreeBytes=0),
 ]
+
+OPERATOR_VALUES: dict[str, Any] = {
+    "suites": SUITES,
+    "allowedImages": ALLOWED_IMAGES,
+    "allowedHostPaths": [HOST_PATH],
+}
+"""What these tests need of the chart."""

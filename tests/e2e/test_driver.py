@@ -1,4 +1,4 @@
-"""Drivers on a real kubelet: the DaemonSet's pods change a real Debian root by real apt, and the node's labels follow."""
+"""Drivers on a real kubelet: the DaemonSet's pods change a real Debian root by real apt, and the labels follow."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from local_cluster.errors import RefusalError
 from e2e import lab
 from e2e.driver_lab import GPU, GPU_IMAGE, GPU_SUITE, GPUS, GpuNode, driver_values, gpu_node, gpu_suite, occupy
 from e2e.lab import Run, manifest, operator_pods, processes, send, wait_for
+from e2e.suites import OPERATOR_VALUES
 from installation import BUILD, NAMESPACE, Cluster, condition, install, launcher
 from mlperf_operator import naming
 from node import debian_root, repository
@@ -109,14 +110,14 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def managed(
-    cluster: Cluster, images: tuple[str, str], base: Path, server: repository.Server, gpu_image: str
+    operator: Cluster, images: tuple[str, str], base: Path, server: repository.Server, gpu_image: str
 ) -> Iterator[Lab]:
-    """The operator with driver management, and everything as it was before at the end."""
-    found = Lab(cluster, images, base, server)
+    """The operator with driver management, and everything as the other tests want it at the end."""
+    found = Lab(operator, images, base, server)
     found.fresh_root()
     found.install()
     yield found
-    install(cluster, *images)
+    install(operator, *images, values=OPERATOR_VALUES)
     if found.root.exists():
         debian_root.remove(found.root)
 
@@ -160,6 +161,8 @@ def test_a_run_gets_its_driver_and_the_proof_stands_in_its_status(node: GpuNode,
     assert not node.is_cordoned()
     assert node.host.loaded() == FIRST
     assert node.host.active("nvidia-fabricmanager")
+    assert "nvidia" in (node.host.root / "etc/containerd/config.toml").read_text()
+    assert node.host.active("containerd")
     before = node.host.fingerprint()
     second = Run.apply(node.cluster, space, gpu_run("second"))
     job = wait_for("the second run's Job", lambda: second.owned("jobs"))[0]
@@ -427,10 +430,17 @@ def forged_pod(name: str, node: str) -> dict[str, Any]:
 def test_a_namespace_user_cannot_have_anything_installed_without_the_opt_in(node: GpuNode, space: str) -> None:
     cluster, user = node.cluster, f"system:serviceaccount:{space}:user"
     cluster.kubectl("create", "serviceaccount", "user", "-n", space)
-    cluster.kubectl("create", "rolebinding", "user", "-n", space, "--clusterrole=admin", f"--serviceaccount={space}:user")
+    cluster.kubectl(
+        "create", "rolebinding", "user", "-n", space, "--clusterrole=admin", f"--serviceaccount={space}:user"
+    )
     before = node.host.fingerprint()
     own, wanted = ("-n", space, "apply", "-f", "-"), "mlperf.dev/driver-wanted"
-    selectors: tuple[dict[str, str], ...] = ({}, {wanted: FIRST}, {"mlperf.dev/driver-opt-in": "install"}, {"kubernetes.io/hostname": node.name})
+    selectors: tuple[dict[str, str], ...] = (
+        {},
+        {wanted: FIRST},
+        {"mlperf.dev/driver-opt-in": "install"},
+        {"kubernetes.io/hostname": node.name},
+    )
     for index, selector in enumerate(selectors):
         for policy in ("Ensure", "Auto"):
             body = gpu_run(f"try-{index}-{policy.lower()}", policy=policy, nodeSelector=selector)

@@ -8,7 +8,10 @@ from pathlib import Path
 from mlperf_operator.driver_report import REMEDIES, Reason
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("nodes/choice.py", "nodes/next_step.py", "driver_keeper.py", "acceptance.py")
+SOURCES = (
+    *("nodes/choice.py", "nodes/next_step.py", "nodes/prepare.py", "nodes/step.py", "nodes/watch.py"),
+    *("driver_keeper.py", "acceptance.py"),
+)
 PHRASE = re.compile(r'"((?:Driver|Node|GPU|NoNode)[A-Z][A-Za-z]+)"')
 OTHERS = {"GPUCountMismatch", "GPUAccessNotPossible", "GPUAccessNotAllowed", "NoDriverNeeded"}
 """Reasons of acceptance.py that are not about a node's driver."""

@@ -33,6 +33,10 @@ class Fleet:
     """Driver pods of others by node."""
     is_alive: IsAlive
     """Whether a run, by key and uid, has not finished."""
+    gpus: int = 0
+    """How many GPUs the run needs."""
+    product: str | None = None
+    """Which ones."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +77,41 @@ def is_opted_in(node: NodeRecord) -> bool:
 
 def obstacle(run: MLPerfRun, node: NodeRecord, fleet: Fleet) -> str:
     """Return why a run cannot use a node that was opted in, or nothing."""
+    if run.status.node not in (None, node.name):
+        return f"is not {run.status.node}, which the run had claimed before"
+    return _not_selected(run, node) or _not_ours(node, fleet) or _not_schedulable(run, node) or _other_gpus(node, fleet)
+
+
+def _not_selected(run: MLPerfRun, node: NodeRecord) -> str:
     wrong = [f"{key}={value}" for key, value in run.spec.node_selector.items() if node.labels.get(key) != value]
-    if wrong:
-        return f"has not {', '.join(wrong)} of nodeSelector"
+    return f"has not {', '.join(wrong)} of nodeSelector" if wrong else ""
+
+
+def _not_ours(node: NodeRecord, fleet: Fleet) -> str:
     manager = driver_signs.manager_of(node.labels, node.annotations, fleet.foreign.get(node.name, ()))
-    if manager:
-        return f"is managed by {manager}"
+    return f"is managed by {manager}" if manager else ""
+
+
+def _not_schedulable(run: MLPerfRun, node: NodeRecord) -> str:
     if not node.ready:
         return "is not Ready"
     if node.unschedulable and naming.DRIVER_CORDON_ANNOTATION not in node.annotations:
         return "is cordoned"
     taint = next((t for t in node.taints if not _tolerated(t, run.spec.tolerations)), None)
     return f"has the taint {taint.key}={taint.value}:{taint.effect}" if taint is not None else ""
+
+
+def _other_gpus(node: NodeRecord, fleet: Fleet) -> str:
+    """Return how the node's GPUs, where a driver pod has seen them, differ from the system under test."""
+    told = state.read(node.annotations)
+    if told is None or not told.gpus:
+        return ""
+    if told.gpus < fleet.gpus:
+        return f"has {told.gpus} GPUs and the run needs {fleet.gpus}"
+    # Before the driver is loaded the name is the PCI database's.
+    if told.driver and told.product and fleet.product and fleet.product not in told.product:
+        return f"has {told.product} and the system has {fleet.product}"
+    return ""
 
 
 def _tolerated(taint: Taint, tolerations: Iterable[Toleration]) -> bool:
@@ -107,9 +134,10 @@ def choose(run: MLPerfRun, driver: Driver, fleet: Fleet) -> Choice:
     if own is not None:
         return _claimed(run, driver, own, fleet)
     opted_in = [node for node in fleet.nodes if is_opted_in(node)]
-    fitting = [node for node in opted_in if not obstacle(run, node, fleet)]
+    obstacles = {node.name: obstacle(run, node, fleet) for node in opted_in}
+    fitting = [node for node in opted_in if not obstacles[node.name]]
     if not fitting:
-        return _none_fits(run, opted_in, fleet)
+        return _none_fits(obstacles)
     free = [node for node in fitting if not _others(node, driver, fleet).runs]
     if not free:
         return _conflict(fitting, driver, fleet)
@@ -166,19 +194,19 @@ def _rank(node: NodeRecord, driver: Driver, fleet: Fleet) -> tuple[int, int, str
     return (2 if users else 1, users, node.name)
 
 
-def _none_fits(run: MLPerfRun, opted_in: Sequence[NodeRecord], fleet: Fleet) -> Blocked:
-    if not opted_in:
+def _none_fits(obstacles: Mapping[str, str]) -> Blocked:
+    if not obstacles:
         return Blocked(
             "NoNodeOptedIn",
             f"no node has the label {naming.DRIVER_OPT_IN_LABEL}=install or adopt, with which its administrator lets "
             "the operator install drivers; or set driver.policy to Verify",
         )
-    reasons = [f"{node.name} {obstacle(run, node, fleet)}" for node in opted_in]
-    managed = all("is managed" in reason for reason in reasons)
+    reasons = [f"{name} {reason}" for name, reason in obstacles.items()]
+    managed = all(reason.startswith("is managed") for reason in obstacles.values())
     more = f"; and {len(reasons) - MAX_NAMED} more" if len(reasons) > MAX_NAMED else ""
     return Blocked(
         "NodeManaged" if managed else "NoNodeFits",
-        f"none of the {len(opted_in)} opted-in nodes fits: {'; '.join(reasons[:MAX_NAMED])}{more}",
+        f"none of the {len(obstacles)} opted-in nodes fits: {'; '.join(reasons[:MAX_NAMED])}{more}",
     )
 
 

@@ -19,6 +19,10 @@ OPT_IN: Mapping[str, Mode] = {"install": "Install", "adopt": "Adopt", "verify": 
 """Values of the opt-in label; any other one is no opt-in."""
 
 
+SIGNAL = 128
+"""Exit codes above it say that a signal ended the container."""
+
+
 @dataclass(frozen=True)
 class Taint:
     """A taint of a node."""
@@ -87,6 +91,8 @@ class DriverPodRecord:
     """Whether its init container failed, also if it runs again by now."""
     report: str
     """The init container's last termination message."""
+    killed: bool
+    """Whether a signal ended it, so that it could not report."""
     waits_for: str
     """What the kubelet says keeps a container from starting, such as an image that cannot be pulled."""
 
@@ -146,6 +152,7 @@ def decode_driver_pod(body: Raw) -> DriverPodRecord:
         ensured=ensured,
         failed=failed,
         report=ended[0].get("message", "") if ended else "",
+        killed=bool(ended) and ended[0].get("exitCode", 0) > SIGNAL,
         waits_for=_waits_for(init, _ORDINARY | {CRASHING}) or _waits_for(main, _ORDINARY) or _unschedulable(status),
     )
 

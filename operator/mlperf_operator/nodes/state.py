@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
 from mlperf_operator import naming
@@ -47,6 +47,14 @@ class NodeState(BaseModel):
     product: str | None = None
     managed_by: str | None = None
 
+    @field_validator("since", "retry_at")
+    @classmethod
+    def _is_a_moment(cls, text: str | None) -> str | None:
+        moment = parse_time(text)
+        if moment is not None and moment.tzinfo is None:
+            raise ValueError("a time without its time zone")
+        return text
+
     @property
     def due(self) -> datetime | None:
         """When a node that failed is tried again."""
@@ -84,12 +92,16 @@ def of_report(phase: Phase, version: str | None, report: NodeReport) -> NodeStat
 def follow(before: NodeState | None, state: NodeState, now: datetime) -> NodeState:
     """Return the state with the moment since when it is so."""
     same = before is not None and (before.reason, before.version) == (state.reason, state.version)
-    since = before.since if before is not None and same else format_time(now)
+    since = (before.since if before is not None and same else "") or format_time(now)
     return state.model_copy(update={"since": since})
 
 
 def failed(before: NodeState | None, state: NodeState, now: datetime, pause: timedelta) -> NodeState:
     """Return the state of a node that failed once more, and when it is tried again: the pause doubles each time."""
     attempts = before.attempts + 1 if before is not None and before.version == state.version else 1
-    wait = min(pause * 2 ** min(attempts - 1, 10), RETRY_CAP)
-    return state.model_copy(update={"attempts": attempts, "retry_at": format_time(now + wait)})
+    return again(state, attempts, now, pause * 2 ** min(attempts - 1, 10))
+
+
+def again(state: NodeState, attempts: int, now: datetime, pause: timedelta) -> NodeState:
+    """Return the state of a node that is tried again after a pause, which is never longer than RETRY_CAP."""
+    return state.model_copy(update={"attempts": attempts, "retry_at": format_time(now + min(pause, RETRY_CAP))})

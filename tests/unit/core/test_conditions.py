@@ -343,7 +343,6 @@ def test_after_preflight_the_drivers_version_is_told_where_the_node_is_watched(
     assert word in found.message
 
 
-@pytest.mark.xfail(reason="_driver_before_preflight takes any blocker of a claimed run for the driver's", strict=True)
 def test_what_else_blocks_a_run_says_nothing_of_its_driver() -> None:
     blocked = Blocked("QuotaExceeded", "exceeded quota: jobs")
     facts = Facts(run=a100(), suite=BUILT_IN["nvidia-v4.1"], outcome=ACTIVE, blocked=blocked, driver=_view())

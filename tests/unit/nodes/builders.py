@@ -11,9 +11,9 @@ from mlperf_operator import naming
 from mlperf_operator.catalogue import Driver, DriverSettings
 from mlperf_operator.driver_report import NodeReport, encode
 from mlperf_operator.nodes.choice import Fleet
-from mlperf_operator.nodes.next_step import World
 from mlperf_operator.nodes.records import DriverPodRecord, NodeRecord
 from mlperf_operator.nodes.state import NodeState, Phase
+from mlperf_operator.nodes.step import World
 
 NEW, OLD = "550.54.14", "535.183.01"
 
@@ -93,7 +93,7 @@ def report(**fields: Any) -> NodeReport:
         "driver": NEW,
         "fabric_manager": NEW,
         "gpus": 8,
-        "product": "A100",
+        "product": "NVIDIA A100-SXM4-40GB",
         "managed_by": "mlperf-operator",
     }
     return NodeReport(**{**base, **fields})
@@ -114,6 +114,7 @@ def driver_pod(**changes: Any) -> DriverPodRecord:
         ensured=True,
         failed=False,
         report=encode(report()),
+        killed=False,
         waits_for="",
     )
     return replace(record, **changes)

@@ -85,23 +85,40 @@ class Nature:
         self.api.objects.pop(("Pod", pod["metadata"]["namespace"], pod["metadata"]["name"]), None)
 
     def _ensure(self, pod: Body, init: Body) -> None:
-        node, version = pod["spec"]["nodeName"], pod["metadata"]["labels"][naming.DRIVER_VERSION_LABEL]
+        node, version = pod["spec"]["nodeName"], _version(pod)
         said, code = self._found(node), 0
         if version and node in self.broken:
             said, code = report(ready=False, reason="DiskFull", driver=self.hosts.get(node)), 1
         elif version and self.hosts.get(node) != version:
-            assert not self.gpu_pods(node), f"the driver of {node} is changed under {self.gpu_pods(node)}"
+            self._check_idle(node)
             self.hosts[node] = version
             said = self._found(node)
         init["state"] = {"terminated": {"exitCode": code, "message": encode(said)}}
         self.api.put(pod)
+
+    def kill_driver_pods(self, node: str, leaves: str) -> None:
+        """Kill the driver pods at work on a node: before they changed it, in between, or just before they reported."""
+        for pod in [pod for pod in self.driver_pods() if pod["spec"]["nodeName"] == node]:
+            init, version = pod["status"]["initContainerStatuses"][0], _version(pod)
+            if "running" not in init["state"]:
+                continue
+            if version and self.hosts.get(node) != version and node not in self.broken and leaves != "as it was":
+                self._check_idle(node)
+                self.hosts.pop(node, None)
+                if leaves == "changed":
+                    self.hosts[node] = version
+            init["state"] = {"terminated": {"exitCode": 137}}
+            self.api.put(pod)
+
+    def _check_idle(self, node: str) -> None:
+        assert not self.gpu_pods(node), f"the driver of {node} is changed under {self.gpu_pods(node)}"
 
     def _found(self, node: str) -> NodeReport:
         has = self.hosts.get(node)
         return report(driver=has, gpus=GPUS) if has else report(ready=False, reason="DriverNotLoaded", driver=None)
 
     def _verify(self, pod: Body) -> None:
-        said, wanted = self._found(pod["spec"]["nodeName"]), pod["metadata"]["labels"][naming.DRIVER_VERSION_LABEL]
+        said, wanted = self._found(pod["spec"]["nodeName"]), _version(pod)
         if wanted and said.driver != wanted:
             said = said.model_copy(update={"ready": False, "reason": "DriverMismatch"})
         self.api.logs[pod["metadata"]["name"]] = encode(said)
@@ -182,6 +199,11 @@ class Nature:
         """Return the uids of the runs that have not finished."""
         runs = self.api.all("MLPerfRun")
         return {run["metadata"]["uid"] for run in runs if not run["status"].get("conditions")}
+
+
+def _version(pod: Body) -> str:
+    version: str = pod["metadata"]["labels"][naming.DRIVER_VERSION_LABEL]
+    return version
 
 
 def selects(daemon_set: Body, node: Body) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -146,6 +147,48 @@ def test_a_driver_pod_of_others_is_an_obstacle_on_its_own_node_only() -> None:
 def test_a_taint_is_tolerated_as_the_scheduler_does(toleration: dict[str, str], tolerated: bool) -> None:
     wants = a100(tolerations=[Toleration.model_validate(toleration)])
     assert (obstacle(wants, _tainted(), fleet()) == "") is tolerated
+
+
+def _has(**said: Any) -> NodeRecord:
+    """Return a node on which a driver pod has seen GPUs."""
+    seen = {"gpus": 8, "product": "NVIDIA A100-SXM4-40GB", "driver": OLD, **said}
+    return told(node(), Phase.READY, "Matched", version=OLD, **seen)
+
+
+OTHER_GPUS: list[tuple[str, NodeRecord, str]] = [
+    ("nobody looked", node(), ""),
+    ("exactly those", _has(), ""),
+    ("more", _has(gpus=16), ""),
+    ("too few", _has(gpus=4), "has 4 GPUs and the run needs 8"),
+    ("too few without a driver", _has(gpus=4, driver=None), "has 4 GPUs and the run needs 8"),
+    ("no count", _has(gpus=0, product="NVIDIA H200"), ""),
+    ("others", _has(product="NVIDIA A100-SXM4-80GB"), "has NVIDIA A100-SXM4-80GB and the system has A100-SXM4-40GB"),
+    ("the PCI database's name", _has(product="GA100 [A100 SXM4 40GB]", driver=None), ""),
+    ("no name", _has(product=None), ""),
+]
+
+
+@pytest.mark.parametrize(("case", "record", "word"), OTHER_GPUS, ids=[case[0] for case in OTHER_GPUS])
+def test_a_node_whose_gpus_are_not_those_of_the_system_under_test_is_not_taken(
+    case: str, record: NodeRecord, word: str
+) -> None:
+    wants = replace(fleet(record), gpus=8, product="A100-SXM4-40GB")
+    assert obstacle(a100(), record, wants) == word, case
+    assert obstacle(a100(), record, fleet(record)) == "", case
+
+
+def test_a_run_that_was_suspended_after_its_claim_gets_only_that_node_again() -> None:
+    before = a100(driver={"policy": "Ensure"})
+    before = before.model_copy(update={"status": before.status.model_copy(update={"node": "node-2"})})
+    ready = labelled(node(), wanted=NEW, loaded=NEW, ready=NEW)
+    assert _names(choose(before, NEWER, fleet(ready, node("node-2")))) == ["node-2"]
+    found = _blocked(choose(before, NEWER, fleet(ready, claimed(node("node-2"), OLD, OTHERS))))
+    assert found.reason == "NodeDriverConflict"
+    assert "node-2 by bench/b" in found.message
+    for away in (fleet(ready), fleet(ready, node("node-2", ready=False))):
+        found = _blocked(choose(before, NEWER, away))
+        assert found.reason == "NoNodeFits"
+        assert "node-1 is not node-2, which the run had claimed before" in found.message
 
 
 # The choice

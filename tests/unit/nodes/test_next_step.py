@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 from mlperf_operator.driver_report import Reason, encode
 from mlperf_operator.nodes import state
 from mlperf_operator.nodes.claims import Claim
-from mlperf_operator.nodes.next_step import RECHECK, UNREADY_GRACE, GpuPod, Step, World, needs_gpu_pods, next_step
+from mlperf_operator.nodes.next_step import OURS, needs_gpu_pods, next_step
+from mlperf_operator.nodes.prepare import BUSY_RECHECK
 from mlperf_operator.nodes.records import DriverPodRecord, NodeRecord
 from mlperf_operator.nodes.state import NodeState, Phase
+from mlperf_operator.nodes.step import RECHECK, GpuPod, Step, World
+from mlperf_operator.nodes.watch import UNREADY_GRACE
 from mlperf_operator.observed import format_time
 from unit.core.builders import NOW
 from unit.nodes.builders import (
@@ -63,7 +67,7 @@ NOTHING = (None, None, None)
 MANAGED: dict[str, Any] = {"managed": "NVIDIA's GPU operator (label a=b)"}
 
 
-@pytest.mark.parametrize("opt_in", ["install", "adopt", "verify"])
+@pytest.mark.parametrize("opt_in", ["install", "adopt"])
 def test_a_node_that_somebody_manages_loses_all_that_is_ours(opt_in: str) -> None:
     begun = told(
         cordoned(labelled(node(opt_in=opt_in), wanted=NEW, loaded=NEW, ready=NEW), by_us=True), Phase.READY, "x"
@@ -110,11 +114,47 @@ def test_what_was_begun_for_runs_that_ended_is_taken_back() -> None:
     assert NEW in _message(step)
 
 
+def _left(reason: str = "DiskFull", **fields: Any) -> NodeRecord:
+    """Return a node on which a change to the newer driver failed, and which has the older one still."""
+    return told(node(), Phase.FAILED, reason, **{"version": NEW, "driver": OLD, "managed_by": OURS, **fields})
+
+
+def test_after_a_change_that_failed_the_driver_that_the_node_still_has_is_watched_again() -> None:
+    step = _step(_left(retry_at=format_time(NOW)), pods=())
+    assert (_labels(step), step.cordon, step.again) == ((OLD, None, None), False, RECHECK)
+    assert step.daemon_set == ("Install", driver(OLD))
+    assert _said(step) == (Phase.WORKING, "DriverInstalling")
+    assert step.report is not None
+    assert (step.report.version, step.report.retry_at) == (OLD, None)
+    pod = driver_pod(version=OLD, digest="")
+    watched = _step(replace(_after(step, node()), gpus=8), pods=(pod,), told=report(driver=OLD), digest="")
+    assert (_labels(watched), _said(watched)) == ((OLD, OLD, OLD), (Phase.READY, "Matched"))
+
+
+NOT_AGAIN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("the node has none", {"driver": None}, {}),
+    ("somebody else's", {"managed_by": "host"}, {}),
+    ("nobody's", {"managed_by": None}, {}),
+    ("it has what failed", {"driver": NEW}, {}),
+    ("not in the catalogue", {}, {"catalogue": SETTINGS.model_copy(update={"drivers": (driver(NEW),)})}),
+    ("a branch is no version", {"driver": "535"}, {}),
+    ("the runs still wait", {"retry_at": format_time(NOW + timedelta(seconds=9))}, {"claim": CLAIM}),
+]
+
+
+@pytest.mark.parametrize(("case", "fields", "changes"), NOT_AGAIN, ids=[case[0] for case in NOT_AGAIN])
+def test_no_other_driver_is_watched_after_a_failure(case: str, fields: dict[str, Any], changes: dict[str, Any]) -> None:
+    step = _step(_left(**fields), pods=(), **changes)
+    assert (_labels(step), step.cordon, step.daemon_set) == (NOTHING, False, None), case
+    assert _said(step) == (Phase.FAILED, "DiskFull")
+
+
 # Making a node ready: cordon, look, label
 
 
-def test_a_claimed_node_is_cordoned_before_anybody_looks_for_pods_with_gpus() -> None:
-    first = _step(node(), claim=CLAIM, pods=(), gpu_pods=None)
+@pytest.mark.parametrize("gpu_pods", [None, ()], ids=["not looked", "none seen"])
+def test_a_claimed_node_is_cordoned_before_it_counts_that_no_pod_has_a_gpu(gpu_pods: tuple[GpuPod, ...] | None) -> None:
+    first = _step(node(), claim=CLAIM, pods=(), gpu_pods=gpu_pods)
     assert (first.cordon, first.wanted, first.daemon_set, first.again) == (True, None, None, RECHECK)
     assert _said(first) == (Phase.WORKING, "DriverInstalling")
     second = _step(cordoned(node(), by_us=True), claim=CLAIM, pods=(), gpu_pods=())
@@ -132,12 +172,56 @@ def test_the_pods_with_gpus_are_asked_for_only_where_the_answer_counts() -> None
     assert not needs_gpu_pods(world(READY, digest="newer", claim=CLAIM))
 
 
+HAS_OLD = labelled(node(gpus=8), wanted=OLD, loaded=OLD, ready=OLD)
+OLD_POD = driver_pod(version=OLD, uid="old-pod", report=encode(report(driver=OLD)))
+CHANGES: dict[str, Any] = {"claim": CLAIM, "pods": (OLD_POD,), "told": report(driver=OLD), "digest": "of the new one"}
+KEPT = (OLD, OLD, OLD)
+
+
+def test_a_node_that_is_to_change_keeps_its_labels_and_its_daemon_set_until_it_is_closed_and_idle() -> None:
+    closing = _step(HAS_OLD, **CHANGES, gpu_pods=())
+    assert (_labels(closing), closing.cordon, closing.again) == (KEPT, True, RECHECK)
+    assert (closing.daemon_set, closing.delete) == (("Install", driver(OLD)), ())
+    assert (_said(closing), _message(closing)[:14]) == ((Phase.WORKING, "DriverInstalling"), "it is cordoned")
+    assert closing.report is not None
+    assert closing.report.version == NEW
+    closed = _step(cordoned(HAS_OLD, by_us=True), **CHANGES, gpu_pods=())
+    assert (_labels(closed), closed.cordon, closed.again) == (NOTHING, True, RECHECK)
+    assert "ends first" in _message(closed)
+
+
+def test_an_old_driver_pod_whose_host_stops_matching_loses_ready_while_others_are_waited_for() -> None:
+    unready = replace(OLD_POD, ready=False)
+    said = report(ready=False, reason="GPUMissing", driver=OLD)
+    step = _step(HAS_OLD, **{**CHANGES, "pods": (unready,), "told": said}, somebody_waits=True, gpu_pods=(OTHERS_POD,))
+    assert (_labels(step), step.cordon, step.again) == ((OLD, OLD, None), False, BUSY_RECHECK)
+    assert _said(step) == (Phase.WAITING, "GPUInUse")
+
+
 def test_the_driver_pod_that_was_there_ends_before_the_new_one_is_let_in() -> None:
-    old = labelled(node(), wanted=OLD, loaded=OLD, ready=OLD)
+    left = cordoned(node(), by_us=True)
     for deleting in (False, True):
-        pods = (driver_pod(version=OLD, deleting=deleting),)
-        step = _step(old, claim=CLAIM, pods=pods, gpu_pods=())
+        step = _step(left, **{**CHANGES, "pods": (replace(OLD_POD, deleting=deleting),)}, gpu_pods=())
         assert (_labels(step), step.cordon, step.again) == (NOTHING, True, RECHECK)
+    gone = _step(left, **{**CHANGES, "pods": ()}, gpu_pods=())
+    assert (_labels(gone), gone.cordon, gone.daemon_set) == ((NEW, None, None), True, ("Install", driver(NEW)))
+
+
+def test_a_pause_after_a_failure_comes_before_everything_else() -> None:
+    due = told(node(), Phase.FAILED, "DiskFull", version=NEW, retry_at=format_time(NOW + timedelta(seconds=9)))
+    for changes in ({"gpu_pods": (OTHERS_POD,), "evict": True}, {"gpu_pods": ()}, {"catalogue": EMPTY}):
+        step = _step(due, claim=CLAIM, pods=(), **changes)
+        assert (_labels(step), step.cordon, step.evict, step.again) == (NOTHING, False, (), timedelta(seconds=9))
+        assert _said(step) == (Phase.FAILED, "DiskFull")
+
+
+def test_a_driver_that_left_the_catalogue_leaves_the_node_with_the_one_that_it_has() -> None:
+    only_old = SETTINGS.model_copy(update={"drivers": (driver(OLD),)})
+    for gpu_pods in ((), (OTHERS_POD,)):
+        step = _step(HAS_OLD, **CHANGES, catalogue=only_old, gpu_pods=gpu_pods, evict=True)
+        assert (_labels(step), step.cordon, step.evict) == (KEPT, False, ())
+        assert _said(step) == (Phase.WAITING, "DriverNotInCatalogue")
+        assert OLD in _message(step)
 
 
 def test_a_driver_that_left_the_catalogue_is_not_brought_and_the_node_is_not_kept_closed() -> None:
@@ -147,9 +231,11 @@ def test_a_driver_that_left_the_catalogue_is_not_brought_and_the_node_is_not_kep
     assert "possible: none" in _message(step)
 
 
-def test_pods_with_gpus_are_evicted_where_that_is_allowed() -> None:
-    step = _step(cordoned(node(), by_us=True), claim=CLAIM, pods=(), gpu_pods=(OTHERS_POD,), evict=True)
-    assert (step.evict, step.cordon, step.wanted, step.again) == ((OTHERS_POD,), True, None, RECHECK)
+@pytest.mark.parametrize("record", [HAS_OLD, cordoned(HAS_OLD, by_us=True)], ids=["open", "cordoned"])
+def test_pods_with_gpus_are_evicted_where_that_is_allowed(record: NodeRecord) -> None:
+    step = _step(record, **CHANGES, gpu_pods=(OTHERS_POD,), evict=True)
+    assert (step.evict, step.cordon, step.again) == ((OTHERS_POD,), True, RECHECK)
+    assert _labels(step) == KEPT
     assert _said(step) == (Phase.WORKING, "DriverDraining")
     assert "team/train" in _message(step)
 
@@ -162,16 +248,26 @@ OCCUPIED: list[tuple[str, tuple[GpuPod, ...], bool, str]] = [
 ]
 
 
+@pytest.mark.parametrize("record", [HAS_OLD, cordoned(HAS_OLD, by_us=True)], ids=["open", "cordoned"])
 @pytest.mark.parametrize(("case", "pods", "evict", "word"), OCCUPIED, ids=[case[0] for case in OCCUPIED])
-def test_a_node_in_use_is_opened_again_and_tried_later(
-    case: str, pods: tuple[GpuPod, ...], evict: bool, word: str
+def test_a_node_in_use_stays_open_with_what_it_has_and_is_looked_at_again(
+    case: str, pods: tuple[GpuPod, ...], evict: bool, word: str, record: NodeRecord
 ) -> None:
-    step = _step(cordoned(node(), by_us=True), claim=CLAIM, pods=(), gpu_pods=pods, evict=evict)
-    assert (step.evict, step.cordon, step.wanted) == ((), False, None), case
-    assert step.again == timedelta(seconds=30)
+    step = _step(record, **CHANGES, gpu_pods=pods, evict=evict)
+    assert (step.evict, step.cordon, _labels(step)) == ((), False, KEPT), case
+    assert step.again == BUSY_RECHECK == timedelta(seconds=15)
     assert _said(step) == (Phase.WAITING, "GPUInUse")
     assert word in _message(step)
     assert str(pods[0]) in _message(step)
+
+
+def test_to_wait_for_pods_is_no_attempt() -> None:
+    tried = told(node(), Phase.WORKING, "DriverInstalling", version=NEW, attempts=2)
+    for _ in range(3):
+        step = _step(tried, claim=CLAIM, pods=(), gpu_pods=(OTHERS_POD,))
+        assert step.report is not None
+        assert (step.report.attempts, step.report.retry_at) == (2, None)
+        tried = _after(step, tried)
 
 
 def test_of_many_pods_the_first_are_named() -> None:
@@ -231,6 +327,32 @@ def _after(step: Step, record: NodeRecord) -> NodeRecord:
     assert text is not None
     left = labelled(record, wanted=step.wanted, loaded=step.loaded, ready=step.ready)
     return annotated(left, {"mlperf.dev/driver-report": text})
+
+
+KILLED = driver_pod(ensured=False, ready=False, failed=True, report="", killed=True)
+
+
+def test_a_driver_pod_that_was_killed_is_tried_again_at_a_pause_that_does_not_double() -> None:
+    record = told(WANTED, Phase.WORKING, "DriverInstalling", version=NEW, attempts=3)
+    for _ in range(4):
+        step = _step(record, claim=CLAIM, pods=(KILLED,), told=None)
+        assert (_labels(step), step.cordon, step.again) == (NOTHING, False, timedelta(seconds=30))
+        assert _said(step) == (Phase.FAILED, "Interrupted")
+        assert f"{KILLED.name} was killed" in _message(step)
+        assert step.report is not None
+        assert step.report.attempts == 3
+        record = _after(step, WANTED)
+    other = told(WANTED, Phase.FAILED, "DiskFull", version=OLD, attempts=5)
+    step = _step(other, claim=CLAIM, pods=(KILLED,), told=None)
+    assert step.report is not None
+    assert step.report.attempts == 0
+
+
+def test_a_driver_pod_that_said_itself_that_it_was_interrupted_is_treated_alike_and_another_reason_is_not() -> None:
+    for reason, pause in ((Reason.INTERRUPTED, 30), (Reason.DISK_FULL, 120)):
+        pod = replace(KILLED, report=encode(report(ready=False, reason=reason.value)))
+        step = _step(told(WANTED, Phase.WORKING, "x", version=NEW, attempts=2), claim=CLAIM, pods=(pod,), told=None)
+        assert (_said(step)[1], step.again) == (reason.value, timedelta(seconds=pause))
 
 
 def test_attempts_come_at_pauses_that_double_up_to_ten_minutes() -> None:
@@ -446,6 +568,34 @@ def test_verify_follows_whatever_driver_the_node_has() -> None:
     assert (unready.wanted, unready.ready) == (None, None)
 
 
+def test_verify_looks_at_the_driver_of_a_manager_too_and_names_him_without_a_device_plugin_of_ours() -> None:
+    found = report(driver=OLD, managed_by="host")
+    record = labelled(VERIFIED, loaded=OLD)
+    step = _step(record, pods=(LOOKS,), told=found, **MANAGED)
+    assert (_labels(step), step.daemon_set, step.cordon) == ((None, None, OLD), ("Verify", None), False)
+    assert _said(step) == (Phase.READY, "Matched")
+    assert step.report is not None
+    assert (step.report.managed_by, step.report.driver) == (MANAGED["managed"], OLD)
+    assert _step(VERIFIED, pods=(LOOKS,), told=found).report != step.report
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_no_state_of_a_managed_node_that_is_only_verified_asks_for_our_device_plugin(*, said: bool) -> None:
+    record = labelled(replace(VERIFIED, gpus=0), wanted=OLD, loaded=OLD, ready=OLD)
+    record = told(record, Phase.READY, "Matched", driver=OLD) if said else record
+    worlds: list[dict[str, Any]] = [
+        {"pods": ()},
+        {"pods": (LOOKS,), "told": report(driver=OLD)},
+        {"pods": (LOOKS,), "told": report(driver=OLD), "digest": "newer"},
+        {"pods": (replace(LOOKS, ready=False),), "told": report(ready=False, driver=OLD)},
+        {"pods": (replace(LOOKS, ensured=False, failed=True),), "told": None},
+    ]
+    for looked in worlds:
+        step = _step(record, **looked, **MANAGED)
+        assert (_labels(step), step.cordon) == (NOTHING, False)
+        assert step.report is None or step.report.managed_by == MANAGED["managed"]
+
+
 def test_a_node_that_becomes_verify_only_is_not_wanted_and_not_closed_by_us_any_more() -> None:
     before = cordoned(labelled(VERIFIED, wanted=NEW, loaded=NEW, ready=NEW), by_us=True)
     for pods in ((), (driver_pod(ensured=False, ready=False, deleting=True),), (LOOKS,)):
@@ -495,7 +645,7 @@ STATES: list[World] = [
 def test_the_same_look_at_what_a_step_left_changes_nothing_more_without_time(looked: World) -> None:
     """Whatever is written wakes the node's own reconciliation: a report that always differs would never end."""
     record, found = looked.node, []
-    for _ in range(4):
+    for _ in range(6):
         step = next_step(World(**{**vars(looked), "node": record}), NOW)
         found.append(step)
         closed = step.cordon or (record.unschedulable and "mlperf.dev/driver-cordon" not in record.annotations)
@@ -505,13 +655,16 @@ def test_the_same_look_at_what_a_step_left_changes_nothing_more_without_time(loo
             else labelled(record, wanted=step.wanted, loaded=step.loaded, ready=step.ready)
         )
         record = cordoned(record, by_us=True) if closed else record
-    assert found[2].report == found[3].report
-    assert _labels(found[2]) == _labels(found[3])
+    assert found[-2].report == found[-1].report
+    assert _labels(found[-2]) == _labels(found[-1])
 
 
-def test_no_step_is_wanted_in_another_version_than_the_claims() -> None:
+def test_no_step_newly_wants_another_version_than_the_claims_and_an_old_value_may_stay() -> None:
+    stayed = 0
     for looked in STATES:
         step = next_step(looked, NOW)
-        assert step.wanted in (None, looked.version)
+        assert step.wanted in (None, looked.version, looked.node.wanted)
+        stayed += step.wanted not in (None, looked.version)
         assert not (step.evict and not looked.evict)
+    assert stayed
     assert SETTINGS.find(NEW) is not None

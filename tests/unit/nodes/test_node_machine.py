@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from mlperf_operator import naming
+from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.cluster import ApiError
 from mlperf_operator.nodes.records import OPT_IN
 from mlperf_operator.observed import Blocked
@@ -58,15 +61,28 @@ class Story(RuleBasedStateMachine):
             self.claimed.setdefault(uid, set()).add(name)
         lost = claim_of(before).runs.keys() - claim.runs.keys()
         assert not lost & (self.nature.living() - self.suspended), "a run that goes on loses its node"
-        wanted = after["metadata"]["labels"].get(naming.DRIVER_WANTED_LABEL)
-        if wanted not in (None, before["metadata"]["labels"].get(naming.DRIVER_WANTED_LABEL)):
-            if claim.runs.keys() & self.nature.living():
-                assert claim.version == wanted
-            # Cordoned first, then looked at, then labelled.
-            assert before["spec"].get("unschedulable"), f"{name} is changed while it is open"
-            assert not self.nature.gpu_pods(name), f"{name} is changed under {self.nature.gpu_pods(name)}"
+        self._look_at_wanted(name, before, after)
         if before["spec"].get("unschedulable") and not after["spec"].get("unschedulable"):
             assert name not in self.closed_by_others, f"somebody else's cordon of {name} is taken back"
+
+    def _look_at_wanted(self, name: str, before: Body, after: Body) -> None:
+        labels, claim = after["metadata"]["labels"], claim_of(after)
+        wanted, had = (
+            labels.get(naming.DRIVER_WANTED_LABEL),
+            before["metadata"]["labels"].get(naming.DRIVER_WANTED_LABEL),
+        )
+        if wanted is None or wanted == had:
+            return
+        assert had is None, f"{name} goes from {had} to {wanted} at once"
+        assert labels.get(naming.DRIVER_OPT_IN_LABEL) in ("install", "adopt")
+        assert DEPLOY not in labels
+        if claim.runs.keys() & self.nature.living():
+            assert claim.version == wanted
+        elif not claim.runs and wanted == self.nature.hosts.get(name):
+            return  # A change failed and is over: the driver that is there is watched again.
+        # Cordoned first, then looked at, then labelled.
+        assert before["spec"].get("unschedulable"), f"{name} is changed while it is open"
+        assert not self.nature.gpu_pods(name), f"{name} is changed under {self.nature.gpu_pods(name)}"
 
     # The operator
 
@@ -85,14 +101,26 @@ class Story(RuleBasedStateMachine):
 
     def _ask(self, run: str) -> None:
         record = self.operator.runs.get(f"bench/{run}")
-        if record is None or record.body["status"]:
+        if record is None or not record.body["status"].keys() <= {"node"}:
             return
         answer = at_once(self.operator.driver_for(f"bench/{run}", look=False))
         stored = self.api.objects["MLPerfRun", "bench", run]
+        self._keep_node(record.body, stored)
         if answer is None:
             assert not [name for name in self.nodes if f"uid-{run}" in claim_of(self.api.node(name)).runs]
-        if not isinstance(answer, Blocked) and not stored["status"]:
+        if (
+            not isinstance(answer, Blocked)
+            and not stored["spec"].get("suspend")
+            and stored["status"].keys() <= {"node"}
+        ):
             self.nature.start_job(run, answer)
+
+    def _keep_node(self, seen: Mapping[str, Any], stored: Body) -> None:
+        """Write the node that a run claimed into its status, as its own reconciliation does."""
+        shown = self.operator.keeper.view(MLPerfRun.model_validate(seen), seen["status"].get("node"))
+        if shown is not None and shown.claimed and not stored["status"]:
+            stored["status"]["node"] = shown.node
+            self.api.put(stored)
 
     @rule(name=st.sampled_from(NODES), troubles=TROUBLES)
     def a_node_is_reconciled(self, name: str, troubles: list[Trouble | None]) -> None:
@@ -161,6 +189,10 @@ class Story(RuleBasedStateMachine):
     def driver_pods_cannot_start_or_can_again(self, name: str) -> None:
         self.nature.stuck ^= {name}
 
+    @rule(name=st.sampled_from(NODES), leaves=st.sampled_from(("as it was", "without a driver", "changed")))
+    def driver_pods_are_killed(self, name: str, leaves: str) -> None:
+        self.nature.kill_driver_pods(name, leaves)
+
     @rule(name=st.sampled_from(NODES), ready=st.sampled_from(("True", "True", "Unknown")))
     def a_kubelet_falls_silent_or_speaks(self, name: str, ready: str) -> None:
         if name in self.nodes:
@@ -185,8 +217,9 @@ class Story(RuleBasedStateMachine):
     def somebody_sets_suspend(self, run: str, wanted: bool) -> None:
         body = self.api.objects.get(("MLPerfRun", "bench", run))
         if body is not None and "jobName" not in body["status"]:
-            # It gives its node back, so it may get another one when it goes on.
-            self.claimed.pop(f"uid-{run}", None)
+            # It gives its node back; until its status names that, it may get another one when it goes on.
+            if "node" not in body["status"]:
+                self.claimed.pop(f"uid-{run}", None)
             self.suspended.add(f"uid-{run}")
             body["spec"]["suspend"] = wanted
             self.api.put(body)
@@ -256,10 +289,11 @@ class Story(RuleBasedStateMachine):
         if mode not in ("Install", "Adopt") or DEPLOY in labels:
             assert wanted is None
             assert not self._is_ours(name)
+        if mode is None or (DEPLOY in labels and mode != "Verify"):
+            assert ready is None
         if mode is None or DEPLOY in labels:
-            assert labels.get(naming.DRIVER_LOADED_LABEL) is ready is None
+            assert labels.get(naming.DRIVER_LOADED_LABEL) is None
         assert claim.runs.keys() <= self.nature.living()
-        assert not claim.runs or wanted in (None, claim.version)
         assert ready in (None, self.nature.hosts.get(name))
 
     def _calm_step(self) -> None:

@@ -14,8 +14,8 @@ from mlperf_operator.cluster import ApiError
 from mlperf_operator.driver_report import encode
 from mlperf_operator.node_reconcile import AT_ONCE, node_patch
 from mlperf_operator.nodes.claims import Claim
-from mlperf_operator.nodes.next_step import Step
 from mlperf_operator.nodes.records import decode_node
+from mlperf_operator.nodes.step import Step
 from unit.nodes.api import SYSTEM, Api, Body, Operator, at_once, finish, gpu_pod, new_node, new_run
 from unit.nodes.builders import EMPTY, NEW, OLD, SETTINGS, claimed, cordoned, labelled, node, report, world
 from unit.nodes.nature import Nature
@@ -61,7 +61,7 @@ class Lab:
 async def test_a_claimed_node_is_cordoned_then_looked_at_then_labelled() -> None:
     lab = Lab()
     await lab.operator.reconcile()
-    assert lab.api.requests == ["patch node-1", "event DriverInstalling"]
+    assert lab.api.requests == ["GET pods on node-1", "patch node-1", "event DriverInstalling"]
     assert lab.api.node()["spec"] == {"unschedulable": True}
     assert lab.labels() == {}
     lab.api.requests.clear()
@@ -92,8 +92,9 @@ def _train(api: Api) -> None:
 
 async def test_a_pod_that_came_before_the_cordon_is_seen_after_it() -> None:
     lab = Lab()
-    lab.api.meanwhile = [lambda: _train(lab.api)]
+    lab.api.meanwhile = [lambda: None, lambda: _train(lab.api)]
     await lab.operator.reconcile()
+    assert lab.api.node()["spec"] == {"unschedulable": True}
     await lab.operator.reconcile()
     assert lab.told()["reason"] == "GPUInUse"
     assert lab.labels() == {}
@@ -195,14 +196,23 @@ async def test_pods_with_gpus_are_evicted_and_a_budget_that_forbids_it_is_tried_
     assert lab.labels() == {naming.DRIVER_WANTED_LABEL: NEW}
 
 
+async def test_a_node_is_closed_before_the_first_pod_is_evicted() -> None:
+    lab = Lab()
+    lab.operator = Operator(lab.api, EVICTING)
+    gpu_pod(lab.api)
+    assert await lab.operator.reconcile() == timedelta(seconds=5)
+    assert lab.api.writes() == ["patch node-1", "evict team/train"]
+    assert lab.api.node()["spec"] == {"unschedulable": True}
+
+
 async def test_another_error_of_an_eviction_is_one() -> None:
     lab = Lab()
     lab.operator = Operator(lab.api, EVICTING)
     gpu_pod(lab.api)
-    await lab.operator.reconcile()
     lab.api.troubles = [None, None, None, Trouble(ApiError(403, "Forbidden", "no"))]
     with pytest.raises(ApiError):
         await lab.operator.reconcile()
+    assert lab.api.requests[-1] == "evict team/train"
 
 
 async def test_a_run_that_is_on_the_node_is_waited_for_and_its_neighbours_are_not_evicted() -> None:
@@ -210,40 +220,117 @@ async def test_a_run_that_is_on_the_node_is_waited_for_and_its_neighbours_are_no
     lab.operator = Operator(lab.api, EVICTING)
     gpu_pod(lab.api, "benchmark", labels={naming.RUN_UID_LABEL: "u"})
     gpu_pod(lab.api)
-    await lab.operator.reconcile()
-    assert await lab.operator.reconcile() == timedelta(seconds=30)
-    assert not [request for request in lab.api.requests if request.startswith("evict")]
-    assert lab.told()["reason"] == "GPUInUse"
+    for _ in range(2):
+        assert await lab.operator.reconcile() == timedelta(seconds=15)
+        assert lab.told()["reason"] == "GPUInUse"
+        assert not lab.api.node()["spec"].get("unschedulable")
+    # Looked at each time, and written and told once.
+    assert lab.api.requests == ["GET pods on node-1", "patch node-1", "event GPUInUse", "GET pods on node-1"]
+
+
+async def test_a_node_goes_from_one_driver_to_another_without_a_moment_that_nobody_asked_for() -> None:
+    lab = Lab()
+    await lab.until_ready()
+    before = lab.labels()
+    finish(lab.api, "a")
+    new_run(lab.api, "b", "535")
+    text = json.dumps({"runs": {"uid-b": "bench/b"}, "version": OLD})
+    lab.api.node()["metadata"]["annotations"][naming.DRIVER_CLAIM_ANNOTATION] = text
+    gpu_pod(lab.api)
+    for _ in range(2):
+        assert await lab.operator.reconcile() == timedelta(seconds=15)
+        await lab.operator.reconcile("")
+        lab.nature.sync_daemon_sets()
+        lab.nature.step_driver_pods()
+    assert (lab.labels(), lab.told()["reason"], lab.told()["version"]) == (before, "GPUInUse", OLD)
     assert not lab.api.node()["spec"].get("unschedulable")
+    del lab.api.objects["Pod", "team", "train"]
+    await lab.operator.reconcile()
+    assert (lab.labels(), lab.api.node()["spec"]["unschedulable"]) == (before, True)
+    await lab.operator.reconcile()
+    assert lab.labels() == {}
+    await lab.operator.reconcile()
+    assert (lab.labels(), lab.told()["message"]) == ({}, "the driver pod that was there ends first")
+    for _ in range(8):
+        lab.nature.sync_daemon_sets()
+        lab.nature.step_driver_pods()
+        lab.nature.sync_device_plugin()
+        await lab.operator.reconcile()
+    assert set(lab.labels().values()) == {OLD}
+    assert lab.nature.hosts == {"node-1": OLD}
+    assert not lab.api.node()["spec"].get("unschedulable")
+
+
+async def test_a_change_that_failed_is_undone_with_its_last_run_and_nothing_changes_any_more() -> None:
+    lab = Lab()
+    lab.nature.hosts["node-1"] = OLD
+    lab.nature.broken = {"node-1"}
+    for _ in range(4):
+        await lab.operator.reconcile()
+        lab.nature.sync_daemon_sets()
+        lab.nature.step_driver_pods()
+    await lab.operator.reconcile()
+    assert (lab.labels(), lab.told()["reason"], lab.told()["driver"]) == ({}, "DiskFull", OLD)
+    lab.nature.broken = set()
+    finish(lab.api, "a")
+    for _ in range(6):
+        await lab.operator.reconcile()
+        await lab.operator.reconcile("")
+        lab.nature.sync_daemon_sets()
+        lab.nature.step_driver_pods()
+        lab.nature.sync_device_plugin()
+        assert not lab.api.node()["spec"].get("unschedulable")
+    await lab.operator.reconcile()
+    assert set(lab.labels().values()) == {OLD}
+    assert naming.DRIVER_READY_LABEL in lab.labels()
+    assert lab.nature.hosts == {"node-1": OLD}
+    lab.api.requests.clear()
+    assert await lab.operator.reconcile() is None
+    assert lab.api.requests == []
 
 
 async def test_a_node_that_changed_meanwhile_is_looked_at_again_at_once_and_nothing_more_is_done() -> None:
     lab = Lab()
     lab.operator = Operator(lab.api, EVICTING)
     gpu_pod(lab.api)
-    await lab.operator.reconcile()
     lab.operator.look()
     lab.api.put(lab.api.node())
-    lab.api.requests.clear()
     assert await lab.operator.reconcile(look=False) == AT_ONCE
     assert lab.api.requests == ["GET pods on node-1", "patch node-1"]
 
 
 async def test_another_error_of_the_api_server_is_one() -> None:
     lab = Lab()
-    lab.api.troubles = [Trouble(ApiError(500, "InternalError", "no"))]
-    with pytest.raises(ApiError):
-        await lab.operator.reconcile()
-    assert lab.api.requests == ["patch node-1"]
+    for before in ([], ["GET pods on node-1"]):
+        lab.api.requests.clear()
+        lab.api.troubles = [*[None for _ in before], Trouble(ApiError(500, "InternalError", "no"))]
+        with pytest.raises(ApiError):
+            await lab.operator.reconcile()
+        assert len(lab.api.requests) == len(before) + 1
+        assert lab.api.requests[:-1] == before
 
 
 async def test_an_event_that_cannot_be_written_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     lab = Lab()
-    lab.api.troubles = [None, Trouble(ApiError(403, "Forbidden", "no"))]
+    lab.api.troubles = [None, None, Trouble(ApiError(403, "Forbidden", "no"))]
     with caplog.at_level(logging.WARNING):
         await lab.operator.reconcile()
     assert "event DriverInstalling of node node-1 was not written" in caplog.text
     assert lab.api.node()["spec"] == {"unschedulable": True}
+
+
+async def test_a_container_that_has_not_started_is_no_news_and_a_kubelet_that_does_not_answer_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lab = Lab()
+    await lab.until_ready()
+    for status, level in ((400, logging.DEBUG), (502, logging.INFO)):
+        heir = Operator(lab.api)
+        caplog.clear()
+        lab.api.troubles = [Trouble(ApiError(status, "Trouble", "no"))]
+        with caplog.at_level(logging.DEBUG, "mlperf_operator"):
+            await heir.reconcile()
+        assert [r.levelno for r in caplog.records if "cannot be read" in r.message] == [level]
 
 
 @pytest.mark.parametrize("opt_in", [None, "true"])
@@ -303,6 +390,25 @@ async def test_verify_has_one_daemon_set_whatever_the_driver() -> None:
         lab.nature.sync_device_plugin()
     assert [body["metadata"]["name"] for body in lab.api.all("DaemonSet")] == ["mlperf-driver-verify"]
     assert lab.labels() == {naming.DRIVER_LOADED_LABEL: OLD, naming.DRIVER_READY_LABEL: OLD}
+
+
+async def test_a_managed_node_that_is_only_verified_has_ready_and_never_loaded() -> None:
+    lab = Lab(opt_in="verify", claim=False)
+    lab.api.node()["metadata"]["labels"]["nvidia.com/gpu.deploy.driver"] = "true"
+    lab.nature.hosts["node-1"] = OLD
+    lab.nature.own_plugin = True
+    for _ in range(6):
+        await lab.operator.reconcile()
+        assert naming.DRIVER_LOADED_LABEL not in lab.labels()
+        lab.nature.sync_daemon_sets()
+        lab.nature.step_driver_pods()
+        lab.nature.sync_device_plugin()
+    assert lab.labels()[naming.DRIVER_READY_LABEL] == OLD
+    assert lab.told()["managedBy"].startswith("NVIDIA's GPU operator")
+    lab.nature.hosts.clear()
+    lab.nature.step_driver_pods()
+    await lab.operator.reconcile()
+    assert lab.labels() == {"nvidia.com/gpu.deploy.driver": "true"}
 
 
 # DaemonSets

@@ -115,6 +115,24 @@ def test_how_the_init_container_stands(
     assert record.waits_for == ""
 
 
+@pytest.mark.parametrize(
+    ("init", "killed"),
+    [
+        ({"state": _ended(137, "")}, True),
+        ({"state": _ended(129)}, True),
+        ({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": _ended(255)}, True),
+        ({"state": RUNNING, "lastState": _ended(143)}, True),
+        ({"state": _ended(1), "lastState": _ended(137)}, False),
+        ({"state": _ended(0), "lastState": _ended(137)}, False),
+        ({"state": _ended(128)}, False),
+        ({"state": {"terminated": {"reason": "ContainerStatusUnknown"}}}, False),
+        ({"state": RUNNING}, False),
+    ],
+)
+def test_a_driver_pod_was_killed_when_a_signal_ended_its_last_attempt(init: dict[str, Any], *, killed: bool) -> None:
+    assert decode_driver_pod(_pod(init)).killed is killed
+
+
 def test_a_driver_pod_is_ready_as_its_main_container_is() -> None:
     assert decode_driver_pod(_pod({"state": _ended(0)}, {"ready": True})).ready
     assert not decode_driver_pod(_pod({"state": _ended(0)}, {"ready": False})).ready

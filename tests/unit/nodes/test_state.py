@@ -26,9 +26,20 @@ def test_a_report_is_read_as_it_was_written() -> None:
     assert found.due == NOW
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"phase": "Ready"}', '{"phase": "FromTheFuture", "reason": "x"}'])
+UNREADABLE = [
+    *("", "{", "[]", '{"phase": "Ready"}', '{"phase": "FromTheFuture", "reason": "x"}'),
+    '{"phase": "Ready", "reason": "x", "since": "yesterday"}',
+    '{"phase": "Failed", "reason": "x", "retryAt": "2026-01-02T03:04:05"}',
+]
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
 def test_a_report_that_cannot_be_read_is_none(text: str) -> None:
     assert state.read({DRIVER_REPORT_ANNOTATION: text}) is None
+
+
+def test_a_report_that_does_not_say_since_when_is_so_since_it_is_followed() -> None:
+    assert state.follow(FAILED, FAILED, NOW).since == format_time(NOW)
 
 
 def test_no_report_is_no_annotation_and_one_that_failed_for_good_has_no_due() -> None:
@@ -66,6 +77,12 @@ def test_the_pause_doubles_with_each_failure_up_to_ten_minutes() -> None:
 def test_a_pause_that_is_already_long_is_not_cut_short_by_a_large_number_of_failures() -> None:
     often = FAILED.model_copy(update={"attempts": 5000})
     assert state.failed(often, FAILED, NOW, timedelta(hours=1)).due == NOW + timedelta(minutes=10)
+
+
+def test_to_try_again_after_the_plain_pause_counts_nothing_and_is_capped_as_well() -> None:
+    for pause, wait in ((PAUSE, PAUSE), (timedelta(hours=1), timedelta(minutes=10))):
+        found = state.again(FAILED, 3, NOW, pause)
+        assert (found.attempts, found.due) == (3, NOW + wait)
 
 
 def test_another_version_starts_from_one() -> None:

@@ -134,7 +134,6 @@ async def test_a_suspended_run_that_waits_for_a_node_is_suspended_for_as_long_as
     assert world.condition("Finished")[0] == "False"
 
 
-@pytest.mark.xfail(reason="outcome.start_deadline reads a Suspended condition that is still True", strict=True)
 async def test_a_run_that_was_suspended_for_long_has_its_whole_time_to_start_when_it_goes_on(
     world: World, operator: Callable[[Keeper], Operator]
 ) -> None:

@@ -16,6 +16,7 @@ ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
     "NEEDRESTART_MODE": "l",
+    "SYSTEMD_IGNORE_CHROOT": "1",
     "HOME": "/root",
 }
 """What the host's programs get: nothing of the pod's own environment means anything to them."""
@@ -101,12 +102,16 @@ class Host:
         place = self.path(name)
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.rename(place)
+        try:
+            with temporary.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(mode)
+            temporary.rename(place)
+        finally:
+            # Gone by the rename, or left on a disk that is full.
+            temporary.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a file of the host, if it is there."""
