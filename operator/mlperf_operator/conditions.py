@@ -91,19 +91,22 @@ def _driver_ready(facts: Facts) -> Verdict:
 
 def _driver_before_preflight(facts: Facts) -> Verdict:
     driver, blocked = facts.driver, facts.blocked
-    waits = driver is not None and driver.claimed and not driver.ready
-    if blocked is not None and (blocked.reason in DRIVER_REASONS or waits):
-        working = driver is not None and driver.working
-        return Verdict(_UNKNOWN if working else _FALSE, blocked.reason, blocked.message)
-    if driver is not None and driver.ready:
+    if blocked is not None and blocked.reason in DRIVER_REASONS:
+        return Verdict(_FALSE, blocked.reason, blocked.message)
+    if driver is not None and driver.claimed and not driver.ready:
+        # Also while something else keeps the run waiting, or its pod waits for the node to be ready again.
+        return Verdict(_UNKNOWN if driver.working else _FALSE, driver.reason, f"node {driver.node}: {driver.message}")
+    if driver is not None and driver.ready and f"{driver.version}.".startswith(f"{facts.run.spec.driver.version}."):
         return Verdict(_TRUE, "NodeReady", "everything matches" + _on_node(driver))
     return Verdict(_UNKNOWN, "NotVerified", "preflight verifies the driver in the run's pod")
 
 
 def _on_node(driver: DriverView | None) -> str:
     """Return what the driver pod of the node proves beyond what a run's pod can see."""
-    if driver is None or not driver.ready:
+    if driver is None:
         return "; what only the host shows, such as the fabric manager's version, nobody compared"
+    if not driver.ready:
+        return f"; node {driver.node} itself says {driver.reason}: {driver.message}".rstrip(": ")
     fabric = f" and fabric manager {driver.fabric_manager}" if driver.fabric_manager else ""
     return f": node {driver.node} has driver {driver.version}{fabric}"
 
@@ -114,6 +117,7 @@ DRIVER_REASONS = frozenset(
         "GPUInUse",
         "NoNodeFits",
         "NoNodeOptedIn",
+        "NodeClaimsFull",
         "NodeDriverConflict",
         "NodeManaged",
         "NodeNotOptedIn",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlperf_operator import naming
@@ -21,20 +22,36 @@ from mlperf_operator.resources.containers import GPU_RESOURCE
 from mlperf_operator.suites import Suite
 
 MAX_LOOKS = 8
-"""How many nodes that nobody claims are asked for their pods to find an idle one."""
+"""How many nodes that nobody claims a run asks for their pods at a time, to find an idle one."""
+
+BUSY_SECONDS = 8.0
+"""How long a node that was seen in use is taken to be so: a little less than the pause of a run that waits."""
+
+LOOKS_PER_SECOND = 10
+"""How many nodes a second are asked on average, at most, however many runs wait and nodes are in use."""
+
+MAX_NAMED = 5
 
 
 class DriverKeeper:
     """Finds, claims and watches the nodes of runs."""
 
     def __init__(
-        self, cluster: Cluster, view: NodeView, runs: Mapping[str, RunRecord], settings: DriverSettings
+        self,
+        cluster: Cluster,
+        view: NodeView,
+        runs: Mapping[str, RunRecord],
+        settings: DriverSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
         self._view = view
         self._runs = runs
         self._settings = settings
-        self._first_look = 0
+        self._clock = clock
+        self._busy: dict[str, tuple[float, list[GpuPod]]] = {}
+        """When a node was seen in use, and by which pods. What is idle is always looked at anew."""
         self.waiting: set[str] = set()
         """Runs, by key, that wait for a node: they are looked at again when any node changes."""
 
@@ -53,7 +70,8 @@ class DriverKeeper:
             return None
         if run.spec.suspend:
             raise NotReadyError(Blocked(SUSPENDED, "spec.suspend is true; no node is claimed until it is false"))
-        self.waiting = {waits for waits in self.waiting if self._goes_on(waits)} | {key}
+        if key not in self.waiting:
+            self.waiting = {waits for waits in self.waiting if self._goes_on(waits)} | {key}
         choice = choose(run, driver, fleet)
         if isinstance(choice, Take):
             choice = await self._take(run, choice)
@@ -64,23 +82,36 @@ class DriverKeeper:
         return choice.version
 
     def view(self, run: MLPerfRun, node: str | None) -> DriverView | None:
-        """Return how the driver stands on the node that a run claimed, or that its pod is on."""
-        claimed = next((n for n in self._view.all() if run.metadata.uid in claims.read(n.annotations).runs), None)
-        record = claimed or (self._view.get(node) if node else None)
-        told = state.read(record.annotations) if record is not None else None
-        if record is None or told is None:
+        """Return how the driver stands on the node that the run is or was on, else on the one that it claimed."""
+        uid = run.metadata.uid
+        record = self._view.get(node) if node else self._claimed_by(uid)
+        if record is None:
             return None
+        claim, told = claims.read(record.annotations), state.read(record.annotations)
+        claimed = uid in claim.runs
+        if claimed and (told is None or told.version not in (None, claim.version)):
+            # Claimed just now: the report, if there is one, is about the driver before.
+            text = f"gets driver {claim.version}"
+            told = state.NodeState(phase=state.Phase.WORKING, reason="DriverInstalling", message=text)
+        if told is None:
+            return None
+        working = told.phase is state.Phase.WORKING
+        # While it works, the report has what the node had before.
+        seen = state.NodeState(phase=told.phase, reason=told.reason) if working else told
         return DriverView(
             node=record.name,
-            ready=told.driver is not None and record.driver_ready == told.driver,
-            working=told.phase is state.Phase.WORKING,
-            claimed=claimed is not None,
+            ready=seen.driver is not None and record.driver_ready == seen.driver,
+            working=working,
+            claimed=claimed,
             reason=told.reason,
             message=told.message,
-            version=told.driver,
-            fabric_manager=told.fabric_manager,
-            managed_by=told.managed_by,
+            version=seen.driver,
+            fabric_manager=seen.fabric_manager,
+            managed_by=seen.managed_by,
         )
+
+    def _claimed_by(self, uid: str) -> NodeRecord | None:
+        return next((node for node in self._view.all() if uid in claims.read(node.annotations).runs), None)
 
     def is_alive(self, key: str, uid: str) -> bool:
         """Say whether a run holds its node: until it has finished, but not while it is suspended without a Job."""
@@ -126,29 +157,42 @@ class DriverKeeper:
 
     async def _first_idle(self, choice: Take) -> NodeRecord | Blocked:
         """Return the first node that need not change, that others change already, or that no pod with GPUs is on."""
-        nodes, busy = choice.nodes, dict[str, list[GpuPod]]()
+        nodes = choice.nodes
         if nodes[0].driver_ready == choice.version:
             return nodes[0]
-        # In a large fleet each try looks at other nodes.
-        start = self._first_look % len(nodes)
-        for node in (*nodes[start:], *nodes[:start])[:MAX_LOOKS]:
+        turn = self._whose_turn(nodes)
+        for node in nodes:
             if claims.read(node.annotations).pruned(self.is_alive).runs:
                 return node
-            pods = await gpu_pods(self._cluster, node.name)
-            if not pods:
+            if node.name in turn and not await self._is_busy(node.name):
                 return node
-            busy[node.name] = pods
-        self._first_look = start + MAX_LOOKS if len(nodes) > MAX_LOOKS else 0
-        evictable = [n for n in choice.nodes if not any(pod.is_run for pod in busy.get(n.name, ()))]
-        if self._settings.evict_gpu_pods and evictable:
-            return evictable[0]
-        names = "; ".join(f"{name} by {', '.join(str(pod) for pod in pods[:3])}" for name, pods in busy.items())
-        which = "every node that fits" if len(busy) == len(nodes) else f"{len(busy)} of {len(nodes)} nodes that fit"
-        return Blocked(
-            "GPUInUse",
-            f"the GPUs of {which} are in use: {names}; the run goes on when a node is idle, or with chart value "
-            "driver.evictGpuPods",
-        )
+        busy = {node.name: self._busy[node.name][1] for node in nodes if node.name in self._busy}
+        evictable = [n for n in nodes if n.name in busy and not any(pod.is_run for pod in busy[n.name])]
+        return evictable[0] if self._settings.evict_gpu_pods and evictable else _all_in_use(busy, len(nodes))
+
+    def _whose_turn(self, nodes: Sequence[NodeRecord]) -> set[str]:
+        """Return the nodes to look at now: those that nobody has looked at for the longest time."""
+        pause, now = max(BUSY_SECONDS, len(nodes) / LOOKS_PER_SECOND), self._clock()
+        seen = {node.name: self._busy[node.name][0] for node in nodes if node.name in self._busy}
+        due = [node.name for node in nodes if node.name not in seen or now >= seen[node.name] + pause]
+        return set(sorted(due, key=lambda name: seen.get(name, 0.0))[:MAX_LOOKS])
+
+    async def _is_busy(self, node: str) -> bool:
+        pods = await gpu_pods(self._cluster, node)
+        self._busy = {name: found for name, found in self._busy.items() if name != node and self._view.get(name)}
+        if pods:
+            self._busy[node] = self._clock(), pods
+        return bool(pods)
+
+
+def _all_in_use(busy: Mapping[str, Sequence[GpuPod]], nodes: int) -> Blocked:
+    names = "; ".join(f"{name} by {', '.join(map(str, busy[name][:3]))}" for name in list(busy)[:MAX_NAMED])
+    which = "every node that fits" if len(busy) == nodes else f"{len(busy)} of {nodes} nodes that fit"
+    return Blocked(
+        "GPUInUse",
+        f"the GPUs of {which} are in use: {names}; the run goes on when a node is idle, or with chart value "
+        "driver.evictGpuPods",
+    )
 
 
 def _check_fabric_manager(run: MLPerfRun, node: NodeRecord) -> None:

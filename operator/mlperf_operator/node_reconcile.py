@@ -35,7 +35,7 @@ CONFLICT = 409
 BAD_REQUEST = 400
 """The answer to a question for the log of a container that has not started."""
 
-AT_ONCE = timedelta(milliseconds=100)
+SOON = timedelta(milliseconds=500)
 
 FLEET = ""
 """The key that stands for no node but for the DaemonSets of all: those that no node needs are deleted."""
@@ -45,6 +45,7 @@ FLEET = ""
 class _Told:
     """The last line of a driver pod's log, and how ready it was then."""
 
+    pod_uid: str
     ready: bool
     report: NodeReport | None
 
@@ -72,6 +73,7 @@ class NodeReconciler:
         self._now = now
         self._applied: dict[str, str] = {}
         self._told: dict[str, _Told] = {}
+        """By node."""
 
     async def reconcile(self, name: str) -> timedelta | None:
         """Do what a node needs next.
@@ -96,7 +98,7 @@ class NodeReconciler:
             if error.status != CONFLICT:
                 raise
             # Somebody wrote to the node meanwhile, as its kubelet does all the time.
-            return AT_ONCE
+            return SOON
 
     async def _world(self, node: NodeRecord) -> World:
         claim = claims.read(node.annotations).pruned(self._keeper.is_alive)
@@ -124,8 +126,11 @@ class NodeReconciler:
         pod = next((p for p in pods if p.ensured and not p.deleting), None)
         if pod is None:
             return None
-        told = self._told.get(pod.uid)
-        if told is None or not pod.ready or not told.ready or told.report is None:
+        told = self._told.get(pod.node)
+        if told is not None and told.pod_uid != pod.uid:
+            told = None
+        # The log may lag behind the probe: what says "not ready" of a pod that is, is read again.
+        if told is None or not (pod.ready and told.ready and told.report is not None and told.report.ready):
             try:
                 log = await self._cluster.read_log(pod.namespace, pod.name, VERIFY, last_lines=1)
             except ApiError as error:
@@ -133,8 +138,7 @@ class NodeReconciler:
                 level = logging.DEBUG if error.status == BAD_REQUEST else logging.INFO
                 logger.log(level, "log of driver pod %s cannot be read: %s", pod.name, error)
                 return told.report if told is not None else None
-            told = _Told(pod.ready, parsed(log.strip()))
-            self._told[pod.uid] = told
+            told = self._told[pod.node] = _Told(pod.uid, pod.ready, parsed(log.strip()))
         return told.report
 
     def _daemon_set(self, mode: Mode, driver: Driver | None) -> dict[str, Any]:

@@ -79,7 +79,7 @@ EVERYTHING: Object = {
     "imagePullSecrets": [{"name": "registry"}, {"name": "mirror"}],
     "driver": {"enabled": True, **SETTINGS, "devicePlugin": {"enabled": True}, "runtimeClass": {"create": True}},
 }
-NODES = {("", "nodes"): {"get", "list", "watch", "patch"}}
+NODES = {("", "nodes"): {"list", "watch", "patch"}}
 
 
 def plugin(values: Object, **options: Any) -> Object:
@@ -218,7 +218,7 @@ def test_the_operator_may_change_nodes_and_its_own_driver_pods_and_nothing_more(
     evictions = {("", "pods/eviction"): {"create"}} if evict else {}
     assert verbs(only(objects, "ClusterRole", "mlperf-operator-driver")) == NODES | evictions
     assert verbs(only(objects, "Role", "mlperf-operator-driver")) == {
-        ("apps", "daemonsets"): {"get", "list", "create", "patch", "delete"},
+        ("apps", "daemonsets"): {"list", "create", "patch", "delete"},
         ("", "pods"): {"delete"},
     }
     before = only(render(), "ClusterRole", "mlperf-operator")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from mlperf_operator.catalogue import Repository
 from mlperf_operator.driver_report import Reason
-from node import debian_root, packages
+from node import debian_root, packages, repository
 from node.node import Node, target, wanted_packages
 from node.repository import Server
 
@@ -72,6 +76,35 @@ def test_a_fabric_manager_of_another_version_is_repaired(node: Node, packages_of
     assert not node.active("nvidia-fabricmanager")
     assert node.made_ready(target(packages_of)).report.changed
     assert_matches(node, FIRST)
+
+
+@pytest.fixture
+def needy_server(base: Path, tmp_path: Path) -> Iterator[Server]:
+    """A repository as NVIDIA's: the driver depends on nvidia-modprobe, of which it serves the newest branch's."""
+    driver, *rest = packages.driver_debs(FIRST)
+    depends = f"{driver.relations['Depends']}, nvidia-modprobe"
+    needy = replace(driver, relations={**driver.relations, "Depends": depends})
+    modprobe = packages.Deb("nvidia-modprobe", "580.65.06-1")
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    with repository.signing_key() as key:
+        debs = [packages.build(deb, folder) for deb in (needy, *rest, modprobe, packages.driver_debs(SECOND)[3])]
+        repository.index(folder, key, debs)
+        server = Server(folder, key)
+        server.start()
+        yield server
+        server.stop()
+
+
+def test_a_repair_never_takes_away_the_driver_beside_it(node: Node, needy_server: Server) -> None:
+    wanted = target(needy_server.repository())
+    node.made_ready(wanted)
+    node.apt(needy_server, "install", f"nvidia-fabricmanager-550={SECOND}-1")
+    # Holds keep apt from it as long as they are there.
+    node.run("apt-mark", "unhold", *wanted_packages(FIRST))
+    node.made_ready(wanted)
+    assert_matches(node, FIRST)
+    assert "nvidia-modprobe 580.65.06-1 install ok installed" in node.every_package()
 
 
 def test_a_service_that_somebody_stopped_is_started_again(node: Node, packages_of: Repository) -> None:

@@ -110,14 +110,35 @@ def test_another_version_may_follow_a_pod_that_was_killed(old_node: Node, packag
     assert old_node.loaded() == OLD
 
 
-def test_a_pod_that_is_asked_to_end_does_so_in_time_and_says_so(old_node: Node, packages_of: Repository) -> None:
+def test_a_pod_that_is_asked_to_end_amid_the_transaction_leaves_the_new_driver(
+    old_node: Node, packages_of: Repository
+) -> None:
     moment = "postinst nvidia-dkms-550-server"
     old_node.slow(moment, 3)
     process = old_node.start(target(packages_of))
     wait_for(lambda: old_node.reached(moment), process=process)
     terminate(process)
     outcome = old_node.finish(process, 30)
+    assert (outcome.code, outcome.report.reason) == (0, Reason.MATCHED), outcome
+    assert old_node.installed() == wanted_packages(FIRST)
+    assert old_node.loaded() == FIRST
+    assert old_node.active("nvidia-fabricmanager")
+
+
+def test_a_pod_that_is_asked_to_end_before_the_transaction_leaves_the_old_driver(
+    old_node: Node, packages_of: Repository
+) -> None:
+    moment = "rmmod nvidia"
+    old_node.slow(moment, 3)
+    process = old_node.start(target(packages_of))
+    wait_for(lambda: old_node.reached(moment), process=process)
+    terminate(process)
+    outcome = old_node.finish(process, 30)
     assert (outcome.code, outcome.report.reason) == (1, Reason.INTERRUPTED), outcome
+    assert "the driver that was there runs again" in outcome.report.message
+    assert old_node.installed() == wanted_packages(OLD)
+    assert old_node.loaded() == OLD
+    assert old_node.active("nvidia-fabricmanager")
     old_node.no_knobs()
     old_node.made_ready(target(packages_of))
     assert old_node.installed() == wanted_packages(FIRST)

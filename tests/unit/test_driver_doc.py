@@ -28,6 +28,13 @@ def from_the_cluster() -> set[str]:
     return found - OTHERS
 
 
+def test_no_diagram_has_a_semicolon_which_ends_a_statement_in_mermaid() -> None:
+    for page in ("docs/driver.md", "docs/architecture.md"):
+        blocks = re.findall(r"```mermaid\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+        assert blocks
+        assert not [line for block in blocks for line in block.splitlines() if ";" in line]
+
+
 def test_every_reason_has_a_remedy() -> None:
     assert set(REMEDIES) == set(Reason)
     assert all(REMEDIES.values())

@@ -203,15 +203,16 @@ class DriverSpec(_Model):
     policy: DriverPolicy = Field(
         default=DriverPolicy.AUTO,
         description="Ensure: the operator installs it on a node that the administrator opted in. Verify: it must be "
-        "there. Ignore: do not look. Auto: Ignore for suites without a driver, Ensure on opted-in nodes that nobody "
-        "else manages, else Verify.",
+        "there. Ignore: its version is not compared; GPUs must work all the same. Auto: Ignore for suites without a "
+        "driver, Ensure where an opted-in node fits that nobody else manages, else Verify.",
     )
     version: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+){0,2}$", max_length=32)] = Field(
         default="550", description="Branch such as 550, or an exact version such as 550.54.14."
     )
     fabric_manager: FabricManagerPolicy = Field(
         default=FabricManagerPolicy.AUTO,
-        description="Auto: required where the node has NVSwitch. Its version must equal the driver's exactly.",
+        description="Auto: it must run where the node has NVSwitch, in exactly the driver's version. Required: where "
+        "the operator brings the driver, a node without one is not used. None: as Auto; the run itself asks nothing.",
     )
 
 
@@ -446,7 +447,9 @@ class DriverStatus(_StatusModel):
 
     version: str | None = Field(default=None, description="Driver version.")
     fabric_manager_version: str | None = Field(default=None, description="Fabric manager version.")
-    managed_by: str | None = Field(default=None, description="Who manages the driver.")
+    managed_by: str | None = Field(
+        default=None, description="mlperf-operator, host where it was there before, or who else manages the driver."
+    )
 
 
 class GpuStatus(_StatusModel):

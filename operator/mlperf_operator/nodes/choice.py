@@ -141,7 +141,11 @@ def choose(run: MLPerfRun, driver: Driver, fleet: Fleet) -> Choice:
     free = [node for node in fitting if not _others(node, driver, fleet).runs]
     if not free:
         return _conflict(fitting, driver, fleet)
-    return Take(tuple(sorted(free, key=lambda node: _rank(node, driver, fleet))), driver.version)
+    there_is_room = [node for node in free if not claims.read(node.annotations).pruned(fleet.is_alive).is_full]
+    if not there_is_room:
+        text = f"{claims.MAX_RUNS} runs have claimed {', '.join(node.name for node in free[:MAX_NAMED])} already"
+        return Blocked("NodeClaimsFull", f"{text}, and a node takes no more; the run goes on when some have ended")
+    return Take(tuple(sorted(there_is_room, key=lambda node: _rank(node, driver, fleet))), driver.version)
 
 
 def _claimed_by(run: MLPerfRun, fleet: Fleet) -> NodeRecord | None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from mlperf_operator import naming
 
+MAX_RUNS = 100
+"""How many runs may claim a node. All annotations of an object share 256 KiB, and others need theirs, too."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -23,6 +26,11 @@ class Claim:
         """Return the claim without the runs, by key and uid, that have finished or are gone."""
         return Claim(self.version, {uid: key for uid, key in self.runs.items() if is_alive(key, uid)})
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no further run may claim the node."""
+        return len(self.runs) >= MAX_RUNS
+
     def joined(self, uid: str, key: str, version: str) -> Claim:
         """Return the claim with one more run."""
         return Claim(version, {**self.runs, uid: key})
@@ -30,8 +38,12 @@ class Claim:
 
 def read(annotations: Mapping[str, str]) -> Claim:
     """Return the claim that a node's annotations hold; what nobody can read is none."""
+    text = annotations.get(naming.DRIVER_CLAIM_ANNOTATION)
+    if text is None:
+        # Of a large fleet, nearly every node; they are all asked for each run that changes.
+        return Claim()
     try:
-        document = json.loads(annotations.get(naming.DRIVER_CLAIM_ANNOTATION) or "{}")
+        document = json.loads(text)
         return Claim(str(document["version"]), {str(uid): str(key) for uid, key in document["runs"].items()})
     except (ValueError, KeyError, TypeError, AttributeError):
         return Claim()

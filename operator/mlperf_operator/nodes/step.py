@@ -95,9 +95,13 @@ def is_ours(node: NodeRecord) -> bool:
 
 
 def working(world: World, version: str | None, message: str, reason: str = "DriverInstalling") -> NodeState:
-    """Return the report of a node on which something goes on."""
-    attempts = attempts_so_far(world, version)
-    return NodeState(phase=Phase.WORKING, reason=reason, message=message, version=version, attempts=attempts)
+    """Return the report of a node on which something goes on.
+
+    It keeps what was seen of the node last: should nobody want the change any more, that is what it goes back to.
+    """
+    told, attempts = before(world), attempts_so_far(world, version)
+    seen = told.model_dump(include={"driver", "fabric_manager", "gpus", "product", "managed_by"}) if told else {}
+    return NodeState(phase=Phase.WORKING, reason=reason, message=message, version=version, attempts=attempts, **seen)
 
 
 def attempts_so_far(world: World, version: str | None) -> int:

@@ -288,6 +288,8 @@ def _view(**changes: Any) -> DriverView:
 
 
 UNREADY = _view(ready=False)
+FULL = _view(ready=False, reason="DiskFull", message="free space")
+WORKS = _view(ready=False, working=True, reason="DriverInstalling", message="gets driver 550.54.14")
 DRIVER: list[tuple[str, Blocked | None, DriverView | None, ConditionStatus, str, str]] = [
     ("nothing is known", None, None, U, "NotVerified", "preflight"),
     ("no node fits", Blocked("NoNodeFits", "node-1 is not Ready"), None, F, "NoNodeFits", "node-1 is not Ready"),
@@ -296,8 +298,12 @@ DRIVER: list[tuple[str, Blocked | None, DriverView | None, ConditionStatus, str,
     ("every node is managed", Blocked("NodeManaged", "by others"), None, F, "NodeManaged", "by others"),
     ("busy", Blocked("GPUInUse", "by team/train"), None, F, "GPUInUse", "team/train"),
     ("just claimed", WAITS, None, U, "NotVerified", ""),
-    ("at work", WAITS, _view(ready=False, working=True), U, "DriverInstalling", "gets driver"),
-    ("failed", Blocked("DiskFull", "node node-1: free space"), UNREADY, F, "DiskFull", "free space"),
+    ("at work", WAITS, WORKS, U, "DriverInstalling", "gets driver"),
+    ("failed", Blocked("DiskFull", "node node-1: free space"), FULL, F, "DiskFull", "node node-1: free space"),
+    ("failed and something else is missing", Blocked("ConfigMapNotFound", "x"), FULL, F, "DiskFull", "free space"),
+    ("failed while the pod waits for the node", None, FULL, F, "DiskFull", "free space"),
+    ("the node has another driver than wanted", None, _view(version="535.183.01"), U, "NotVerified", "preflight"),
+    ("too many runs", Blocked("NodeClaimsFull", "100 runs"), None, F, "NodeClaimsFull", "100 runs"),
     ("a node without NVSwitch", Blocked("FabricManagerMissing", "none"), _view(), F, "FabricManagerMissing", "none"),
     ("something else is missing", Blocked("ConfigMapNotFound", "x"), None, U, "NotVerified", ""),
     ("suspended", Blocked("Suspended", "spec.suspend"), None, U, "NotVerified", ""),
@@ -329,7 +335,8 @@ def test_before_preflight_the_driver_is_as_its_node_says(
     ("view", "word"),
     [
         (None, "nobody compared"),
-        (UNREADY, "nobody compared"),
+        (FULL, "; node node-1 itself says DiskFull: free space"),
+        (_view(ready=False, message=""), "; node node-1 itself says Matched"),
         (_view(), "working: node node-1 has driver 550.54.14 and fabric manager 550.54.14"),
     ],
 )

@@ -80,6 +80,10 @@ class Api:
         self.objects[stored["kind"], meta.get("namespace", ""), meta["name"]] = stored
         return copy.deepcopy(stored)
 
+    def clock(self) -> float:
+        """Return the present time in seconds."""
+        return self.now.timestamp()
+
     def all(self, kind: str) -> list[Body]:
         """Return every object of a kind."""
         return [body for (found, _, _), body in self.objects.items() if found == kind]
@@ -194,7 +198,7 @@ class Operator:
         cluster = cast("Cluster", api)
         pods, foreign = cast("Informer[DriverPodRecord]", self.pods), cast("Informer[ForeignPodRecord]", self.foreign)
         self.view = NodeView(cluster, self.nodes, pods, foreign)
-        self.keeper = DriverKeeper(cluster, self.view, self.runs, settings)
+        self.keeper = DriverKeeper(cluster, self.view, self.runs, settings, clock=self.api.clock)
         images = DriverImages("operator:1", "IfNotPresent")
         self.reconciler = NodeReconciler(
             cluster, self.view, self.keeper, settings, images, SYSTEM, now=lambda: self.api.now

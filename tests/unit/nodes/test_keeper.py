@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.cluster import ApiError
-from mlperf_operator.driver_keeper import MAX_LOOKS
+from mlperf_operator.driver_keeper import BUSY_SECONDS, MAX_LOOKS
 from mlperf_operator.nodes import claims
 from mlperf_operator.nodes.claims import Claim
 from mlperf_operator.observed import Blocked, DriverView
@@ -216,15 +217,70 @@ async def test_in_a_large_fleet_each_try_looks_at_other_nodes(api: Api) -> None:
         new_node(api, f"node-a{n:02}")
         gpu_pod(api, f"train-{n}", f"node-a{n:02}")
     gpu_pod(api)
-    operator, looked = Operator(api), []
-    for _ in range(3):
-        api.requests.clear()
+    operator = Operator(api)
+    for found in (f"{MAX_LOOKS} of 17 nodes that fit", "16 of 17 nodes that fit", "every node that fits"):
         blocked = await operator.driver_for("bench/a")
         assert isinstance(blocked, Blocked)
-        assert f"{MAX_LOOKS} of {2 * MAX_LOOKS + 1} nodes" in blocked.message
-        looked.append(set(api.requests))
-        assert len(api.requests) == MAX_LOOKS
-    assert len(looked[0] | looked[1] | looked[2]) == 2 * MAX_LOOKS + 1
+        assert f"the GPUs of {found} are in use: node-1 by team/train; " in blocked.message
+    assert len(api.requests) == len(set(api.requests)) == 2 * MAX_LOOKS + 1
+
+
+async def test_runs_that_wait_share_what_they_saw_and_each_says_the_same_as_before(api: Api) -> None:
+    for n in range(2 * MAX_LOOKS - 1):
+        new_node(api, f"node-a{n:02}")
+        gpu_pod(api, f"train-{n}", f"node-a{n:02}")
+    gpu_pod(api)
+    operator, said = Operator(api), set()
+    runs = ["bench/a", *(new_run(api, name) for name in "bcdefghij")]
+    for _ in range(2):
+        for key in runs:
+            await operator.driver_for(key)
+    for _ in range(6):
+        api.requests.clear()
+        api.now += timedelta(seconds=10)
+        for key in runs:
+            said.add(await operator.driver_for(key))
+        assert len(api.requests) == 2 * MAX_LOOKS
+    assert len(said) == 1
+
+
+async def test_a_node_that_was_in_use_is_taken_within_seconds_of_its_last_pods_end(api: Api) -> None:
+    pod, operator = gpu_pod(api), Operator(api)
+    await operator.driver_for("bench/a")
+    del api.objects["Pod", "team", pod["metadata"]["name"]]
+    assert isinstance(await operator.driver_for("bench/a"), Blocked)
+    assert not _claim(api).runs
+    api.now += timedelta(seconds=BUSY_SECONDS)
+    await operator.driver_for("bench/a")
+    assert _claim(api).runs
+
+
+async def test_a_small_fleet_is_looked_at_in_order_of_preference_whatever_others_looked_at(api: Api) -> None:
+    for n in range(2 * MAX_LOOKS):
+        new_node(api, f"node-a{n:02}")
+        gpu_pod(api, f"train-{n}", f"node-a{n:02}")
+    gpu_pod(api)
+    operator = Operator(api)
+    await operator.driver_for("bench/a")
+    for name in ("free-1", "free-2", "free-3"):
+        new_node(api, name, free="yes")
+    new_run(api, "b", nodeSelector={"free": "yes"})
+    await operator.driver_for("bench/b")
+    assert _claim(api, "free-1").runs
+
+
+async def test_a_node_takes_no_more_claims_than_its_annotations_hold(api: Api) -> None:
+    many = Claim(NEW, {f"uid-{n}": f"bench/{n}" for n in range(claims.MAX_RUNS)})
+    for n in range(claims.MAX_RUNS):
+        new_run(api, str(n))
+    api.node()["metadata"]["annotations"][naming.DRIVER_CLAIM_ANNOTATION] = claims.write(many)
+    operator = Operator(api)
+    blocked = await operator.driver_for("bench/a")
+    assert isinstance(blocked, Blocked)
+    assert blocked.reason == "NodeClaimsFull"
+    finish(api, "0")
+    await operator.driver_for("bench/a")
+    assert "uid-a" in _claim(api).runs
 
 
 async def test_a_large_fleet_with_one_idle_node_has_it_found(api: Api) -> None:
@@ -235,6 +291,46 @@ async def test_a_large_fleet_with_one_idle_node_has_it_found(api: Api) -> None:
     for _ in range(5):
         await operator.driver_for("bench/a")
     assert _claim(api).runs
+
+
+@pytest.mark.parametrize(
+    ("spec", "said", "word"),
+    [
+        ({}, {"gpus": 4}, "has 4 GPUs and the run needs 8"),
+        ({"gpu": {"count": 4}}, {"gpus": 4}, ""),
+        ({}, {"product": "NVIDIA A100-SXM4-80GB"}, "the system has A100-SXM4-40GB"),
+        ({}, {"product": "NVIDIA A100-SXM4-40GB"}, ""),
+    ],
+)
+async def test_a_node_whose_gpus_a_driver_pod_has_seen_to_be_others_is_not_claimed(
+    api: Api, spec: dict[str, Any], said: dict[str, Any], word: str
+) -> None:
+    api.objects["MLPerfRun", "bench", "a"]["spec"].update(spec)
+    _make_ready(api, version=OLD, **said)
+    found = await Operator(api).driver_for("bench/a")
+    assert isinstance(found, Blocked)
+    assert found.reason == ("NoNodeFits" if word else "DriverInstalling")
+    assert word in found.message
+    assert bool(_claim(api).runs) is not bool(word)
+
+
+async def test_a_run_that_was_suspended_gives_its_node_back_and_gets_no_other_one_when_it_goes_on(api: Api) -> None:
+    operator, body = Operator(api), api.objects["MLPerfRun", "bench", "a"]
+    await operator.driver_for("bench/a")
+    await operator.reconcile()
+    body["status"]["node"] = "node-1"
+    body["spec"]["suspend"] = True
+    new_run(api, "b", "535")
+    await operator.driver_for("bench/b")
+    assert _claim(api) == Claim(OLD, {"uid-b": "bench/b"})
+    body["spec"]["suspend"] = False
+    new_node(api, "node-0")
+    blocked = await operator.driver_for("bench/a")
+    assert isinstance(blocked, Blocked)
+    assert blocked.reason == "NodeDriverConflict"
+    finish(api, "b")
+    await operator.driver_for("bench/a")
+    assert (_claim(api), _claim(api, "node-0")) == (Claim(NEW, {"uid-a": "bench/a"}), Claim())
 
 
 PODS: list[tuple[str, dict[str, Any], bool]] = [
@@ -299,14 +395,18 @@ async def test_a_ready_node_without_a_report_has_no_fabric_manager_that_we_know_
 # What is told of the node
 
 
-async def test_the_view_of_the_claimed_node_wins_over_that_of_the_pods(api: Api) -> None:
+async def test_the_view_is_of_the_claimed_node_until_the_run_is_on_another_one(api: Api) -> None:
     operator = Operator(api)
     await operator.driver_for("bench/a")
-    assert operator.keeper.view(_run(api), None) is None
+    fresh = operator.keeper.view(_run(api), None)
+    assert fresh is not None
+    assert (fresh.node, fresh.claimed, fresh.working, fresh.version) == ("node-1", True, True, None)
     _make_ready(api, fabricManager=NEW, managedBy="mlperf-operator", message="m")
     new_node(api, "node-2")
     operator.look()
-    assert operator.keeper.view(_run(api), "node-2") == DriverView(
+    assert operator.keeper.view(_run(api), "node-2") is None
+    assert operator.keeper.view(_run(api), "node-1") == operator.keeper.view(_run(api), None)
+    assert operator.keeper.view(_run(api), None) == DriverView(
         node="node-1",
         ready=True,
         working=False,
@@ -317,6 +417,17 @@ async def test_the_view_of_the_claimed_node_wins_over_that_of_the_pods(api: Api)
         fabric_manager=NEW,
         managed_by="mlperf-operator",
     )
+
+
+async def test_what_a_node_said_of_its_former_driver_is_not_said_of_the_one_that_was_claimed(api: Api) -> None:
+    _make_ready(api, version=OLD)
+    operator = Operator(api)
+    await operator.driver_for("bench/a")
+    operator.look()
+    found = operator.keeper.view(_run(api), None)
+    assert found is not None
+    assert (found.ready, found.working, found.version) == (False, True, None)
+    assert (found.reason, found.message) == ("DriverInstalling", f"gets driver {NEW}")
 
 
 def test_of_a_node_that_was_not_claimed_only_the_pods_is_looked_at(api: Api) -> None:
@@ -338,3 +449,10 @@ def test_a_label_of_another_driver_than_the_report_says_is_not_ready(api: Api) -
     found = Operator(api).keeper.view(_run(api), "node-1")
     assert found is not None
     assert (found.ready, found.working) == (False, True)
+
+
+def test_while_a_driver_is_installed_the_one_before_is_not_shown(api: Api) -> None:
+    _make_ready(api, driver=OLD, fabricManager=OLD, managedBy="mlperf-operator", phase="Working")
+    found = Operator(api).keeper.view(_run(api), "node-1")
+    assert found is not None
+    assert (found.version, found.fabric_manager, found.managed_by) == (None, None, None)

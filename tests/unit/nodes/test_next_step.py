@@ -114,6 +114,15 @@ def test_what_was_begun_for_runs_that_ended_is_taken_back() -> None:
     assert NEW in _message(step)
 
 
+def test_a_change_that_nobody_wants_any_more_goes_back_to_the_driver_that_is_there() -> None:
+    ready = labelled(cordoned(node(), by_us=True), wanted=OLD, loaded=OLD, ready=OLD)
+    ready = told(ready, Phase.READY, "Matched", version=OLD, driver=OLD, managed_by=OURS)
+    emptied = _after(_step(ready, claim=CLAIM, pods=(), gpu_pods=()), ready)
+    step = _step(emptied, pods=())
+    assert (step.wanted, _said(step)) == (OLD, (Phase.WORKING, "DriverInstalling"))
+    assert step.daemon_set == ("Install", driver(OLD))
+
+
 def _left(reason: str = "DiskFull", **fields: Any) -> NodeRecord:
     """Return a node on which a change to the newer driver failed, and which has the older one still."""
     return told(node(), Phase.FAILED, reason, **{"version": NEW, "driver": OLD, "managed_by": OURS, **fields})
@@ -190,12 +199,18 @@ def test_a_node_that_is_to_change_keeps_its_labels_and_its_daemon_set_until_it_i
     assert "ends first" in _message(closed)
 
 
-def test_an_old_driver_pod_whose_host_stops_matching_loses_ready_while_others_are_waited_for() -> None:
-    unready = replace(OLD_POD, ready=False)
+def test_an_old_driver_pod_whose_host_stopped_matching_keeps_the_node_as_it_is_while_others_are_waited_for() -> None:
     said = report(ready=False, reason="GPUMissing", driver=OLD)
-    step = _step(HAS_OLD, **{**CHANGES, "pods": (unready,), "told": said}, somebody_waits=True, gpu_pods=(OTHERS_POD,))
+    looks: dict[str, Any] = {**CHANGES, "pods": (replace(OLD_POD, ready=False),), "told": said, "somebody_waits": True}
+    since = told(HAS_OLD, Phase.FAILED, "GPUMissing", version=OLD, since=format_time(NOW))
+    step = _step(since, UNREADY_GRACE, **looks, gpu_pods=(OTHERS_POD,))
     assert (_labels(step), step.cordon, step.again) == ((OLD, OLD, None), False, BUSY_RECHECK)
     assert _said(step) == (Phase.WAITING, "GPUInUse")
+
+
+def test_one_driver_is_never_wanted_right_after_another_one() -> None:
+    step = _step(cordoned(HAS_OLD, by_us=True), **{**CHANGES, "pods": ()}, gpu_pods=())
+    assert (_labels(step), step.cordon) == (NOTHING, True)
 
 
 def test_the_driver_pod_that_was_there_ends_before_the_new_one_is_let_in() -> None:

@@ -12,7 +12,7 @@ import pytest
 from mlperf_operator import naming
 from mlperf_operator.cluster import ApiError
 from mlperf_operator.driver_report import encode
-from mlperf_operator.node_reconcile import AT_ONCE, node_patch
+from mlperf_operator.node_reconcile import SOON, node_patch
 from mlperf_operator.nodes.claims import Claim
 from mlperf_operator.nodes.records import decode_node
 from mlperf_operator.nodes.step import Step
@@ -169,6 +169,21 @@ async def test_what_a_log_said_before_is_remembered_while_it_cannot_be_read() ->
     assert lab.told()["reason"] == "GPUMissing"
 
 
+async def test_a_log_that_lags_behind_the_probe_is_read_again() -> None:
+    lab = Lab()
+    await lab.until_ready()
+    pod, name = lab.pod(), lab.pod()["metadata"]["name"]
+    ready = lab.api.logs[name]
+    lab.api.logs[name] = encode(report(ready=False, reason="GPUMissing", message="7 of 8"))
+    pod["metadata"]["uid"] = "another"
+    lab.api.put(pod)
+    assert await lab.operator.reconcile() == timedelta(seconds=5)
+    assert naming.DRIVER_READY_LABEL not in lab.labels()
+    lab.api.logs[name] = ready
+    await lab.operator.reconcile()
+    assert lab.labels()[naming.DRIVER_READY_LABEL] == NEW
+
+
 async def test_a_log_that_is_no_report_is_none() -> None:
     lab = Lab()
     await lab.until_ready()
@@ -295,7 +310,7 @@ async def test_a_node_that_changed_meanwhile_is_looked_at_again_at_once_and_noth
     gpu_pod(lab.api)
     lab.operator.look()
     lab.api.put(lab.api.node())
-    assert await lab.operator.reconcile(look=False) == AT_ONCE
+    assert await lab.operator.reconcile(look=False) == SOON
     assert lab.api.requests == ["GET pods on node-1", "patch node-1"]
 
 

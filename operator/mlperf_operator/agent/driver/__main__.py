@@ -14,9 +14,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mlperf_operator.agent.driver import ensure, record, report, verify
-from mlperf_operator.agent.driver.host import Host, suppressed_full_disk
+from mlperf_operator.agent.driver.host import Host, open_log
 from mlperf_operator.catalogue import Target
-from mlperf_operator.driver_report import encode
+from mlperf_operator.driver_report import NodeReport, Reason, encode
 
 TARGET = "MLPERF_DRIVER_TARGET"
 ROOT = "MLPERF_HOST_ROOT"
@@ -70,21 +70,25 @@ def _port(environ: Mapping[str, str]) -> int:
 
 
 def _ensure(target: Target, root: Path, environ: Mapping[str, str]) -> int:
-    done = ensure.ensure(_host(target, root), target)
+    place = Path(environ.get(TERMINATION) or "/dev/termination-log")
+    try:
+        done = ensure.ensure(_host(target, root), target)
+    except Exception as error:
+        # A defect of ours. The traceback follows; without a report nobody would be told more than an exit code.
+        text = (
+            f"the driver pod's program failed: {type(error).__name__}: {error}. Next: report this, with the pod's log"
+        )
+        report.write(NodeReport(ready=False, reason=Reason.INSTALL_FAILED.value, message=report.cut(text)), place)
+        raise
     print(encode(done), flush=True)
-    report.write(done, Path(environ.get(TERMINATION) or "/dev/termination-log"))
+    report.write(done, place)
     # In mode Verify whatever it finds is an answer, and the main container goes on from there.
     return 0 if done.ready or target.mode == "Verify" else 1
 
 
 def _host(target: Target, root: Path) -> Host:
     """Return the host with its log, which mode Verify, changing nothing, does not write."""
-    if target.mode == "Verify":
-        return Host(root)
-    log = Host(root).path(record.LOG)
-    with suppressed_full_disk():
-        log.parent.mkdir(parents=True, exist_ok=True)
-    return Host(root, log)
+    return Host(root) if target.mode == "Verify" else open_log(Host(root), record.LOG)
 
 
 def _verify(target: Target, root: Path, port: int) -> int:

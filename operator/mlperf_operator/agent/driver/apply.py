@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from mlperf_operator.agent.driver import modules, services, toolkit
+from mlperf_operator.agent.driver import record as records
 from mlperf_operator.agent.driver.attempt import Attempt, installed
 from mlperf_operator.agent.driver.errors import DriverError
 from mlperf_operator.agent.driver.facts import Facts
@@ -18,6 +20,7 @@ from mlperf_operator.catalogue import Package, RunFileSource
 from mlperf_operator.driver_report import Reason
 
 _FABRIC_SECONDS = 60.0
+_HOLD_SECONDS = 120.0
 _PAUSE_SECONDS = 2.0
 _DKMS_SECONDS = 1800.0
 
@@ -42,6 +45,7 @@ def install(attempt: Attempt, change: Change) -> None:
     work = attempt.work
     if work.uninstall_run_file:
         attempt.step("UninstallRunFile", owned=True, run_file=None)
+        attempt.committed = True
         done = base.run(attempt.host, runfile.uninstall())
         if not done.ok:
             raise runfile.failed(attempt.host, done.output, done.code)
@@ -49,6 +53,7 @@ def install(attempt: Attempt, change: Change) -> None:
         _transaction(attempt, change)
     if work.run_file:
         _run_file(attempt)
+    attempt.committed = True
 
 
 def _transaction(attempt: Attempt, change: Change) -> None:
@@ -56,7 +61,7 @@ def _transaction(attempt: Attempt, change: Change) -> None:
     driver_too = attempt.work.driver
     record = attempt.record
     attempt.step("Install", owned=record.owned or driver_too, toolkit=record.toolkit or toolkit_too)
-    attempt.changed = True
+    attempt.changed = attempt.committed = True
     for command in attempt.manager.install(change):
         attempt.must(command, "installing the packages")
     there = installed(attempt.host, attempt.goal.source.manager)
@@ -73,10 +78,10 @@ def _run_file(attempt: Attempt) -> None:
     source = attempt.goal.source
     if not isinstance(source, RunFileSource):
         return
-    attempt.step("RunFile", owned=True)
-    attempt.changed = True
-    base.run(attempt.host, runfile.temporary_folder())
     runfile.check(attempt.host, source)
+    attempt.step("RunFile", owned=True, run_file=records.AT_WORK)
+    attempt.changed = attempt.committed = True
+    base.run(attempt.host, runfile.temporary_folder())
     done = base.run(attempt.host, runfile.install(source))
     if not done.ok:
         raise runfile.failed(attempt.host, done.output, done.code)
@@ -94,7 +99,21 @@ def hold(attempt: Attempt) -> None:
     attempt.step("Hold", held=names)
     if loose:
         attempt.changed = True
-        attempt.must(attempt.manager.hold(loose), "holding the packages")
+        _hold(attempt, loose)
+
+
+def _hold(attempt: Attempt, packages: Sequence[Package]) -> None:
+    """Hold packages. dpkg does not wait for another one, and for a lock of seconds no driver is taken down again."""
+    deadline = time.monotonic() + _HOLD_SECONDS
+    while True:
+        try:
+            attempt.must(attempt.manager.hold(packages), "holding the packages")
+        except DriverError as error:
+            if error.reason != Reason.PACKAGE_MANAGER_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _ours(attempt: Attempt) -> tuple[Package, ...]:

@@ -24,7 +24,7 @@ from mlperf_operator.driver_report import Reason
 
 @dataclass
 class Termination:
-    """Whether the pod was told to end. A package manager at work is let finish; no further step begins."""
+    """Whether the pod was told to end. Nobody may come after it, so the node is left with a driver, old or new."""
 
     asked: bool = False
 
@@ -44,7 +44,7 @@ class Termination:
 
 @dataclass
 class Attempt:
-    """What an attempt knows. Only `record` and `changed` change meanwhile."""
+    """What an attempt knows. Only `record`, `changed` and `committed` change meanwhile."""
 
     host: Host
     target: Target
@@ -55,6 +55,8 @@ class Attempt:
     termination: Termination
     changed: bool = False
     """Whether the host was changed beyond our own files."""
+    committed: bool = False
+    """Whether the shortest way to a driver that works is on, not back: what is left then takes seconds."""
     manager: PackageManager = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,9 +71,9 @@ class Attempt:
         """Begin a step: journal it, so that whoever comes after a crash knows.
 
         Raises:
-            DriverError: INTERRUPTED where the pod was told to end.
+            DriverError: INTERRUPTED where the pod was told to end and the way back is the shorter one.
         """
-        if self.termination.asked:
+        if self.termination.asked and not self.committed:
             raise DriverError(Reason.INTERRUPTED, f"the pod was told to end before the step {name}")
         self.journal(name, **changes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -22,6 +23,19 @@ ENVIRONMENT = {
 """What the host's programs get: nothing of the pod's own environment means anything to them."""
 
 MAX_LINKS = 40
+
+LOG_BYTES = 5 * 1024**2
+"""Where the host's log is put aside for a new one: a node that fails for weeks must not fill its disk."""
+
+_DEATH_SECONDS = 5.0
+"""How long a killed program may take to be gone. One that waits for a device (state D) stays until that answers."""
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def redacted(text: str) -> str:
+    """Return a text without user and password of the URLs in it: logs and reports are read by others."""
+    return _CREDENTIALS.sub("***@", text)
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,7 @@ class Host:
         """Take the root folder, `/host` in the pod; `log` is where everything that is run is written to, too."""
         self.root = root
         self._log = log
+        self._stuck: dict[str, subprocess.Popen[bytes]] = {}
 
     def path(self, name: str) -> Path:
         """Return where a path of the host lies here. Links are followed within the root, absolute ones too."""
@@ -103,12 +118,15 @@ class Host:
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
         try:
-            with temporary.open("w") as file:
+            # Never readable by more than the file shall be, not even while it is written.
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w") as file:
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(mode)
+                os.fchmod(descriptor, mode)
+                os.fsync(descriptor)
             temporary.rename(place)
+            _sync_folder(place.parent)
         finally:
             # Gone by the rename, or left on a disk that is full.
             temporary.unlink(missing_ok=True)
@@ -130,39 +148,89 @@ class Host:
         return any(self.exists(f"{folder}/{program}") for folder in ENVIRONMENT["PATH"].split(":"))
 
     def run(self, argv: Sequence[str], *, seconds: float = 60.0, env: Mapping[str, str] | None = None) -> Done:
-        """Run a program of the host in its root and return how it ended: NOT_STARTED or TIMED_OUT where it did not."""
-        command = list(argv) if self.root == Path("/") else ["chroot", str(self.root), *argv]
+        """Run a program of the host in its root and return how it ended: NOT_STARTED or TIMED_OUT where it did not.
+
+        One that cannot even be killed, as nvidia-smi where a GPU does not answer, is left behind, and not started a
+        second time before it is gone.
+        """
         self._write_log([f"$ {' '.join(argv)}"])
-        try:
-            done = subprocess.run(
-                command,
-                env={**ENVIRONMENT, **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=seconds,
-                check=False,
-                cwd="/",
-            )
-            result = Done(tuple(argv), done.returncode, done.stdout.decode(errors="replace"))
-        except subprocess.TimeoutExpired as error:
-            said = (error.output or b"").decode(errors="replace")
-            result = Done(tuple(argv), TIMED_OUT, f"{said}\nno end within {seconds:g} s")
-        except OSError as error:
-            result = Done(tuple(argv), NOT_STARTED, str(error))
+        stuck = self._stuck.get(argv[0])
+        if stuck is not None and stuck.poll() is None:
+            text = f"an earlier {argv[0]}, process {stuck.pid}, hangs and cannot be killed"
+            result = Done(tuple(argv), TIMED_OUT, text)
+        else:
+            result = self._run(argv, seconds, {**ENVIRONMENT, **(env or {})})
         self._write_log([*result.output.splitlines(), f"= {result.code}"])
         return result
 
+    def _run(self, argv: Sequence[str], seconds: float, env: Mapping[str, str]) -> Done:
+        command = list(argv) if self.root == Path("/") else ["chroot", str(self.root), *argv]
+        try:
+            process = subprocess.Popen(
+                command,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+            )
+        except OSError as error:
+            return Done(tuple(argv), NOT_STARTED, str(error))
+        try:
+            said, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            text = self._ended(argv[0], process).decode(errors="replace")
+            return Done(tuple(argv), TIMED_OUT, f"{text}\nno end within {seconds:g} s")
+        except BaseException:
+            process.kill()
+            raise
+        return Done(tuple(argv), process.returncode, said.decode(errors="replace"))
+
+    def _ended(self, program: str, process: subprocess.Popen[bytes]) -> bytes:
+        """Kill a program and return what it said. subprocess.run would wait for its death, whatever keeps that away."""
+        process.kill()
+        try:
+            said, _ = process.communicate(timeout=_DEATH_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            said = error.output or b""
+            if process.stdout is not None:
+                process.stdout.close()
+            self._stuck[program] = process
+        return said
+
     def say(self, text: str) -> None:
         """Tell what happens, in the container's log and in the host's."""
-        print(f"[driver] {text}", file=sys.stderr, flush=True)
+        print(f"[driver] {redacted(text)}", file=sys.stderr, flush=True)
         self._write_log([f"# {text}"])
 
     def _write_log(self, lines: Iterable[str]) -> None:
         if self._log is None:
             return
-        with suppressed_full_disk(), self._log.open("a") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        with suppressed_full_disk(), open(self._log, "a", opener=_private) as file:
+            file.writelines(f"{redacted(line)}\n" for line in lines)
+
+
+def open_log(host: Host, name: str) -> Host:
+    """Return the host with its log, for root alone; a long one is put aside, and the one before that goes."""
+    log = host.path(name)
+    with suppressed_full_disk():
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists() and log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_name(f"{log.name}.1"))
+    return Host(host.root, log)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -46,6 +46,9 @@ def look(
     kinds = tuple(pci_classes(host))
     nvswitches = _nvswitches(host, kinds, loaded)
     answer = ask_smi(host) if smi and loaded else None
+    links_down: tuple[str, ...] = ()
+    if nvswitches and answer is not None and answer.gpus:
+        answer, links_down = _links(host, answer)
     found = users.uses(host, proc=proc)
     return Facts(
         os=parse.os_release(host.read("/etc/os-release") or host.read("/usr/lib/os-release") or ""),
@@ -57,7 +60,7 @@ def look(
         nvswitches=nvswitches,
         smi=answer,
         fabric_manager=fabric_manager(host) if nvswitches else FabricManager(),
-        links_down=_links_down(host) if nvswitches and answer is not None else (),
+        links_down=links_down,
         secure_boot=_secure_boot(host),
         headers=host.path(f"/lib/modules/{kernel}/build").is_dir(),
         users=tuple(use.user for use in found),
@@ -111,8 +114,13 @@ def fabric_manager(host: Host) -> FabricManager:
     return FabricManager(version, active=False, detail=services.last_words(host, services.FABRIC_MANAGER))
 
 
-def _links_down(host: Host) -> tuple[str, ...]:
-    return parse.links_down(host.run(["nvidia-smi", "nvlink", "--status"], seconds=SMI_SECONDS).output)
+def _links(host: Host, answer: Smi) -> tuple[Smi, tuple[str, ...]]:
+    """Return the links that are down; where nvidia-smi does not tell, that is its error and no proof of any link."""
+    done = host.run(["nvidia-smi", "nvlink", "--status"], seconds=SMI_SECONDS)
+    if done.ok:
+        return answer, parse.links_down(done.output)
+    error = answer.error or f"nvidia-smi nvlink --status ended with {done.code}: {done.tail()}"
+    return replace(answer, error=error), ()
 
 
 def _secure_boot(host: Host) -> bool:

@@ -22,6 +22,9 @@ LOADED = ("nvidia", "nvidia_uvm", "nvidia_modeset")
 _SECONDS = 120.0
 _UNSIGNED = re.compile(r"Key was rejected by service|Required key not available")
 _NO_FILE = re.compile(r"not found in directory")
+_MODULE = re.compile(r"nvidia(-(current|tesla|legacy)[a-z0-9-]*)?\.ko(\.(gz|xz|zst))?")
+"""The module's file. Debian's own packages call it nvidia-current.ko and let modprobe translate."""
+_PARTS = re.compile(r"-(uvm|modeset|drm|peermem)\.")
 
 
 def loaded(host: Host) -> tuple[str, ...]:
@@ -53,7 +56,8 @@ def _still_loaded(host: Host, name: str, words: str) -> DriverError:
 
 def built(host: Host, kernel: str) -> bool:
     """Say whether there is a module of the driver for a kernel."""
-    return any(True for _ in host.path(f"/lib/modules/{kernel}").rglob("nvidia.ko*"))
+    found = host.path(f"/lib/modules/{kernel}").rglob("nvidia*.ko*")
+    return any(_MODULE.fullmatch(file.name) and not _PARTS.search(file.name) for file in found)
 
 
 def load(host: Host, kernel: str, again: Sequence[str] = ()) -> None:

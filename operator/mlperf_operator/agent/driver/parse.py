@@ -173,7 +173,9 @@ def with_fabric(answer: Smi, text: str) -> Smi:
     """
     sections = re.split(r"^GPU [0-9A-Fa-f]{4,8}:", text, flags=re.MULTILINE)[1:]
     if len(sections) != len(answer.gpus):
-        return answer
+        # Between two questions a GPU was lost: no state can be told.
+        said = f"nvidia-smi -q shows {len(sections)} GPUs and --query-gpu {len(answer.gpus)}"
+        return replace(answer, error=answer.error or said)
     states = [_fabric_state(section) for section in sections]
     gpus = [replace(gpu, fabric_state=state) for gpu, state in zip(answer.gpus, states, strict=True)]
     return replace(answer, gpus=tuple(gpus))

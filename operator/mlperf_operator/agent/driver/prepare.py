@@ -10,8 +10,9 @@ from mlperf_operator.agent.driver.attempt import Attempt, installed
 from mlperf_operator.agent.driver.errors import DriverError
 from mlperf_operator.agent.driver.parse import is_driver_package, is_toolkit_package
 from mlperf_operator.agent.driver.sources import base, failures, runfile
-from mlperf_operator.agent.driver.sources.base import ARCHIVES, Change, Command
-from mlperf_operator.catalogue import Package, Repository, RunFileSource
+from mlperf_operator.agent.driver.sources.base import ARCHIVES, STATE, Change, Command
+from mlperf_operator.agent.driver.users import gpu_users
+from mlperf_operator.catalogue import Repository, RunFileSource
 from mlperf_operator.driver_report import Reason
 
 
@@ -29,10 +30,19 @@ def prepare(attempt: Attempt) -> Change:
         if attempt.work.run_file and isinstance(attempt.goal.source, RunFileSource):
             attempt.step("Fetch")
             runfile.fetch(attempt.host, attempt.goal.source)
+        _still_idle(attempt)
     except (DriverError, OSError):
         _as_before(attempt, written)
         raise
     return change
+
+
+def _still_idle(attempt: Attempt) -> None:
+    """Look again who uses a GPU: downloads take minutes, and without its fabric manager a process computes no more."""
+    using = gpu_users(attempt.host) if attempt.work.drives or attempt.work.driver else ()
+    if using:
+        names = ", ".join(f"{user.command} ({user.pid})" for user in using[:6])
+        raise DriverError(Reason.GPU_IN_USE, f"processes began to use the GPUs meanwhile: {names}", users=using)
 
 
 def _packages(attempt: Attempt, written: dict[str, str | None]) -> Change:
@@ -72,7 +82,8 @@ def _configure(attempt: Attempt, written: dict[str, str | None]) -> None:
             continue
         written[path] = before
         try:
-            host.write(path, text)
+            # Copies of files that only root may read, such as a mirror's with a password, stay so.
+            host.write(path, text, 0o600 if path.startswith(f"{STATE}/") else 0o644)
         except OSError as error:
             raise records.unwritable(path, error) from error
 
@@ -135,11 +146,23 @@ def _simulated(attempt: Attempt) -> Change | DriverError:
     errors = []
     for change in choices:
         done = base.run(attempt.host, attempt.manager.simulate(change))
-        if attempt.manager.succeeded(done):
-            _permitted(attempt, attempt.manager.planned(done.output))
+        if not attempt.manager.succeeded(done):
+            errors.append(base.failed(done, "planning the change of packages"))
+            continue
+        planned = attempt.manager.planned(done.output)
+        wanted = sorted(_wanted(attempt) & set(planned.removes))
+        if not wanted:
+            _permitted(attempt, planned)
             return change
-        errors.append(base.failed(done, "planning the change of packages"))
+        # What is wanted and there already is no part of the change, so the package manager is free to take it away.
+        text = f"this change of packages would remove {', '.join(wanted[:6])}, which shall be there"
+        errors.append(DriverError(Reason.PACKAGES_NOT_FOUND, text))
     return errors[-1]
+
+
+def _wanted(attempt: Attempt) -> set[str]:
+    nvswitches = attempt.seen.facts.nvswitches
+    return {package.name for package in (*attempt.goal.driver_packages(nvswitches), *attempt.goal.toolkit_packages())}
 
 
 def _permitted(attempt: Attempt, planned: base.Planned) -> None:
@@ -164,7 +187,7 @@ def _keep(attempt: Attempt) -> None:
     attempt.step("Keep", previous=previous)
     if not previous or resumed:
         return
-    keep = attempt.manager.keep([Package(name=name, version=version) for name, version in previous.items()])
+    keep = attempt.manager.keep([base.present(name, version) for name, version in previous.items()])
     done = base.run(attempt.host, keep)
     if not attempt.manager.succeeded(done):
         attempt.host.say(f"the present packages cannot be downloaded again: {failures.words(done.output)}")
@@ -180,5 +203,5 @@ def _as_before(attempt: Attempt, written: Mapping[str, str | None]) -> None:
     now = installed(attempt.host, attempt.goal.source.manager)
     released = [name for name in _held_by_us(attempt) if name in now.installed and name not in now.held]
     if released:
-        held = [Package(name=name, version=now.installed[name]) for name in released]
+        held = [base.present(name, now.installed[name]) for name in released]
         base.run(attempt.host, attempt.manager.hold(held))

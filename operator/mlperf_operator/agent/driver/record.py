@@ -22,6 +22,9 @@ RECORD = "/var/lib/mlperf-operator/driver.json"
 LOG = "/var/log/mlperf-operator/driver.log"
 LOCK = "/run/mlperf-operator/driver.lock"
 
+AT_WORK = ""
+"""Record.run_file while a run file is being installed."""
+
 State = Literal["Changing", "Complete"]
 _AT_REST: dict[str, object] = {
     "state": "Complete",
@@ -45,7 +48,7 @@ class Record(BaseModel):
     source: str = Field(description="Packages or RunFile.")
     owned: bool = Field(default=False, description="Whether the driver that is there is ours: a package was touched.")
     toolkit: bool = Field(default=False, description="Whether the container toolkit's packages are ours.")
-    run_file: str | None = Field(default=None, description="sha256 of the run file that was installed.")
+    run_file: str | None = Field(default=None, description="sha256 of the run file that was installed, or AT_WORK.")
     held: tuple[str, ...] = Field(default=(), description="Packages that we hold.")
     held_before: tuple[str, ...] = Field(default=(), description="What of them was held before the change.")
     previous: dict[str, str] = Field(default_factory=dict, description="Driver packages before the change.")

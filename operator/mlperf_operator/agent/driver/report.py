@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlperf_operator.agent.driver.errors import DriverError
 from mlperf_operator.agent.driver.facts import Facts
+from mlperf_operator.agent.driver.host import redacted
 from mlperf_operator.catalogue import Target
 from mlperf_operator.driver_report import MAX_MESSAGE, REMEDIES, NodeReport, Reason, encode
 
@@ -64,9 +65,12 @@ def joined(found: Sequence[DriverError]) -> DriverError | None:
 
 
 def cut(text: str, limit: int = MAX_MESSAGE) -> str:
-    """Return a text as one line that takes at most `limit` bytes in JSON, where quotes and control characters grow."""
+    """Return a text as one line that takes at most `limit` bytes in JSON, where quotes and control characters grow.
+
+    User and password of URLs are left out.
+    """
     # A file name of the host may hold bytes that are no text.
-    line = " ".join(text.encode(errors="replace").decode().split())
+    line = redacted(" ".join(text.encode(errors="replace").decode().split()))
     if _size(line) <= limit:
         return line
     kept, room = [], limit - _size("…")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mlperf_operator.agent.driver import modules, services
 from mlperf_operator.agent.driver import record as records
 from mlperf_operator.agent.driver.attempt import Attempt, installed
 from mlperf_operator.agent.driver.errors import DriverError
 from mlperf_operator.agent.driver.parse import is_driver_package
+from mlperf_operator.agent.driver.record import Record
 from mlperf_operator.agent.driver.sources import base, runfile
 from mlperf_operator.agent.driver.sources.base import Change
-from mlperf_operator.catalogue import Package
+from mlperf_operator.catalogue import RunFileSource
 from mlperf_operator.driver_report import Reason
 
 NOT_BY_THE_DRIVER = frozenset(
     {
-        *(Reason.INTERRUPTED, Reason.TOOLKIT_FAILED, Reason.TOOLKIT_MISSING),
+        *(Reason.TOOLKIT_FAILED, Reason.TOOLKIT_MISSING),
         *(Reason.GPU_MISSING, Reason.FABRIC_NOT_READY),
     }
 )
@@ -31,6 +32,9 @@ def undo(attempt: Attempt, error: DriverError) -> DriverError:
     record = attempt.record
     if error.reason in NOT_BY_THE_DRIVER or not (record.previous or record.unloaded or record.stopped):
         return error
+    if error.reason == Reason.INTERRUPTED and attempt.seen.resumed:
+        # An earlier attempt left packages between two versions: both ways are long.
+        return error
     try:
         outcome = _put_back(attempt)
     except (DriverError, OSError) as second:
@@ -44,7 +48,9 @@ def _put_back(attempt: Attempt) -> str:
     there = installed(host, attempt.goal.source.manager)
     change = _way_back(record.previous, there.installed, there.broken) if record.previous else Change()
     if change or _ran_run_file(attempt):
-        services.stop(host, services.running(host))
+        running = services.running(host)
+        record = _noted(attempt, running)
+        services.stop(host, running)
         modules.unload(host)
         _packages_back(attempt, change)
     _hold_again(attempt)
@@ -59,8 +65,19 @@ def _put_back(attempt: Attempt) -> str:
     return "the former driver is back" if change else "the driver that was there runs again"
 
 
+def _noted(attempt: Attempt, running: Sequence[str]) -> Record:
+    """Journal what is taken down only now: a change of the fabric manager alone had left modules and services."""
+    record, loaded = attempt.record, modules.loaded(attempt.host)
+    stopped = tuple(dict.fromkeys((*record.stopped, *running)))
+    attempt.journal("Undo", stopped=stopped, unloaded=tuple(dict.fromkeys((*record.unloaded, *loaded))))
+    return attempt.record
+
+
 def _ran_run_file(attempt: Attempt) -> bool:
-    return attempt.work.run_file and attempt.host.exists(runfile.UNINSTALLER)
+    """Say whether the driver that is there came of this change: an older run file's is the one to go back to."""
+    source = attempt.goal.source
+    ours = isinstance(source, RunFileSource) and attempt.record.run_file in (records.AT_WORK, source.sha256)
+    return attempt.work.run_file and ours and attempt.host.exists(runfile.UNINSTALLER)
 
 
 def _packages_back(attempt: Attempt, change: Change) -> None:
@@ -82,14 +99,14 @@ def _hold_again(attempt: Attempt) -> None:
     there = installed(attempt.host, attempt.goal.source.manager)
     names = [name for name in attempt.record.held_before if name in there.installed and name not in there.held]
     if names:
-        held = [Package(name=name, version=there.installed[name]) for name in names]
+        held = [base.present(name, there.installed[name]) for name in names]
         attempt.must(attempt.manager.hold(held), "holding the former packages again")
 
 
 def _way_back(previous: Mapping[str, str], there: Mapping[str, str], broken: tuple[str, ...]) -> Change:
     """Return the transaction from what is there to what was there."""
     exact = tuple(
-        Package(name=name, version=version)
+        base.present(name, version)
         for name, version in previous.items()
         if there.get(name) != version or name in broken
     )

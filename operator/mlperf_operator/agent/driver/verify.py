@@ -15,13 +15,15 @@ from mlperf_operator.agent.driver import judge, look, record, report
 from mlperf_operator.agent.driver.facts import Facts
 from mlperf_operator.agent.driver.host import Host
 from mlperf_operator.catalogue import Target
-from mlperf_operator.driver_report import NodeReport, encode
+from mlperf_operator.driver_report import REMEDIES, NodeReport, Reason, encode
 
 LOOK_SECONDS = 2.0
 IDLE_SECONDS = 300.0
 """How often nvidia-smi is asked while nothing computes and everything matches."""
 AGAIN_SECONDS = 10.0
 """How often while something does not match: a fabric needs some time after its manager's start."""
+STALE_SECONDS = 90.0
+"""How old the latest look may be. Without persistence daemon nvidia-smi takes long; a hanging one takes longer."""
 OURS, HOSTS = "mlperf-operator", "host"
 _PROGRAMS = ("/usr/bin/nvidia-smi", "/usr/bin/nv-fabricmanager")
 
@@ -42,6 +44,7 @@ class Verifier:
         self._managed_by: str | None = None
         self.report: NodeReport | None = None
         """The latest report; None before the first step."""
+        self._looked_at = time.monotonic()
 
     def step(self, now: float) -> NodeReport:
         """Look at what is cheap, ask nvidia-smi where that is due, and return the report.
@@ -59,7 +62,17 @@ class Verifier:
         facts = replace(facts, smi=full.smi, product=full.product, links_down=full.links_down)
         error = report.joined(judge.findings(facts, self._target))
         self.report = report.build(facts, self._target, error, changed=False, managed_by=self._managed_by)
+        self._looked_at = time.monotonic()
         return self.report
+
+    def current(self) -> NodeReport | None:
+        """Return the latest report, as not ready where it is old: a step that hangs proves nothing any more."""
+        age = time.monotonic() - self._looked_at
+        if self.report is None or age <= STALE_SECONDS:
+            return self.report
+        reason = Reason.SMI_FAILED
+        text = f"no look at the node has ended for {age:.0f} s: a program there hangs. Next: {REMEDIES[reason]}"
+        return self.report.model_copy(update={"ready": False, "reason": reason.value, "message": text})
 
     def _look(self, *, smi: bool) -> Facts:
         toolkit = self._target.toolkit
@@ -130,7 +143,7 @@ def serving(verifier: Verifier, port: int) -> Iterator[int]:
         timeout = 5.0
 
         def do_GET(self) -> None:
-            status, text = answer(self.path, verifier.report)
+            status, text = answer(self.path, verifier.current())
             body = text.encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))

@@ -208,9 +208,11 @@ def _driver_work(seen: Seen, goal: Wanted, toolkit: tuple[Package, ...], *, conf
     modules = any(is_driver_package(package.name) and package.name not in fabric_names for package in install)
     reload = modules or run_file or uninstall or seen.facts.loaded != goal.driver.version or seen.unloading
     fabric_changes = any(package.name in fabric_names for package in install)
+    driver_changes = modules or fabric_changes or run_file
     return Work(
         install=install,
-        remove=_unwanted(seen, goal, packages) if install or run_file else (),
+        # A change of the container toolkit alone leaves the driver's packages alone, whatever they are.
+        remove=_unwanted(seen, goal, packages) if driver_changes else (),
         hold=_loose(packages, seen.packages),
         repair=seen.resumed and (bool(install) or bool(seen.packages.broken)),
         run_file=run_file,

@@ -173,4 +173,4 @@ class PlayedNode(PlayedHost):
             fields = words[1].partition("=")[2].split(",")
             values = {"index": "0", "name": "NVIDIA A100", "driver_version": self.loaded() or ""}
             return 0, ", ".join(values.get(field, "[N/A]") for field in fields)
-        return 0, ""
+        return 0, "GPU 00000000:07:00.0\n" if words[1:] == ("-q",) else ""

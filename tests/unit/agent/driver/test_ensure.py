@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlperf_operator.agent.driver import record, services
+from mlperf_operator.agent.driver import apply, record, services
 from mlperf_operator.agent.driver.ensure import ensure
 from mlperf_operator.catalogue import Driver, Mode, Target
 from mlperf_operator.driver_report import Reason
@@ -234,21 +235,34 @@ def test_a_first_installation_that_fails_is_gone_on_with(node: PlayedNode) -> No
     assert not [line for line in shortened(node) if line.startswith("apt-get")]
 
 
-def test_a_pod_that_is_told_to_end_finishes_the_transaction_and_goes_on_later(old_node: PlayedNode) -> None:
-    install = old_node.answers["apt-get", "install"]
-    assert callable(install)
+@pytest.mark.parametrize(
+    ("command", "goes_on"),
+    [
+        (("apt-get", "update"), False),
+        (("systemctl", "stop"), False),
+        (("rmmod", "nvidia"), False),
+        (("apt-get", "install", "-y", "-q", "--no-download"), True),
+        (("modprobe", "nvidia"), True),
+    ],
+)
+def test_a_pod_that_is_told_to_end_leaves_a_driver_that_works(
+    old_node: PlayedNode, command: tuple[str, ...], goes_on: bool
+) -> None:
+    usual = next((old_node.answers[command[:size]] for size in (2, 1) if command[:size] in old_node.answers), (0, ""))
 
     def told(words: tuple[str, ...]) -> Answer:
         os.kill(os.getpid(), signal.SIGTERM)
-        return install(words)
+        return usual(words) if callable(usual) else usual
 
-    old_node.answers["apt-get", "install", "-y", "-q", "--no-download"] = told
+    old_node.answers[command] = told
     handler = signal.getsignal(signal.SIGTERM)
-    assert ensure(old_node, target()).reason == Reason.INTERRUPTED
+    report = ensure(old_node, target())
     assert signal.getsignal(signal.SIGTERM) == handler
-    assert old_node.installed["nvidia-driver-550"] == f"{NEW}-1"
-    assert old_node.loaded() is None
-    del old_node.answers["apt-get", "install", "-y", "-q", "--no-download"]
+    assert report.reason == (Reason.MATCHED if goes_on else Reason.INTERRUPTED), report
+    at_work(old_node, NEW if goes_on else OLD)
+    del old_node.answers[command]
+    if command[0] in ("systemctl", "rmmod", "modprobe") and command[:1] not in old_node.answers:
+        old_node.answers[command[:1]] = usual
     assert ensure(old_node, target()).ready
     at_work(old_node, NEW)
 
@@ -334,3 +348,105 @@ def test_a_module_is_built_for_a_new_kernel_from_the_packages_that_are_there(old
     old_node.answers["dkms", "autoinstall", "-k", KERNEL] = build
     assert ensure(old_node, target(OLD)).ready
     at_work(old_node, OLD)
+
+
+def test_a_gpu_that_is_used_since_the_download_stops_nothing(old_node: PlayedNode) -> None:
+    usual = old_node.answers["apt-get", "install"]
+    assert callable(usual)
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def download(words: tuple[str, ...]) -> Answer:
+        with old_node.path("/dev/nvidia0").open() as device:
+            begun.append(subprocess.Popen(["sleep", "60"], stdin=device))
+        return usual(words)
+
+    old_node.answers["apt-get", "install", "-y", "-q", "--download-only"] = download
+    try:
+        report = ensure(old_node, target())
+    finally:
+        for process in begun:
+            process.kill()
+            process.wait()
+    assert (report.reason, report.changed) == (Reason.GPU_IN_USE, False)
+    assert begun[0].pid in [user.pid for user in report.users]
+    at_work(old_node, OLD)
+    assert not [line for line in shortened(old_node) if line.startswith(("systemctl stop", "rmmod"))]
+
+
+def test_a_plan_that_takes_away_what_is_wanted_is_not_made(old_node: PlayedNode) -> None:
+    # nvidia-modprobe of another branch, which the driver depends on: apt would remove both.
+    old_node.have(nvidia_modprobe="580.1-1")
+    old_node.installed["nvidia-fabricmanager-535"] = "535.1-1"
+    plan = "Inst nvidia-fabricmanager-535 (535.161.08-1 x [all])\n"
+
+    def simulate(words: tuple[str, ...]) -> Answer:
+        gone = "Remv nvidia-modprobe [580.1-1]\nRemv nvidia-driver-535 [535.161.08-1]\n"
+        return 0, plan + (gone if "nvidia-modprobe-" in words else "")
+
+    old_node.answers["apt-get", "install", "-s"] = simulate
+    assert ensure(old_node, target(OLD)).ready
+    assert old_node.installed["nvidia-driver-535"] == f"{OLD}-1"
+    assert old_node.installed["nvidia-fabricmanager-535"] == f"{OLD}-1"
+    assert "nvidia-modprobe" in old_node.installed
+
+
+def test_a_change_of_the_toolkit_leaves_the_drivers_packages_alone(old_node: PlayedNode) -> None:
+    old_node.have(nvidia_settings="510.47.03-1")
+    repository = {"url": "https://packages.example.com", "key": "key"}
+    tools = {
+        "os": ["debian"],
+        "repository": repository,
+        "packages": [{"name": "nvidia-container-toolkit", "version": "1.17.8-1"}],
+    }
+    wanted = target(OLD)
+    wanted = Target.model_validate({**wanted.model_dump(), "toolkit": {"sources": [tools]}})
+    ensure(old_node, wanted)
+    assert old_node.installed["nvidia-settings"] == "510.47.03-1"
+    assert old_node.installed["nvidia-container-toolkit"] == "1.17.8-1"
+    assert not [line for line in shortened(old_node) if line.startswith(("systemctl stop", "rmmod"))]
+
+
+def test_packages_of_another_architecture_are_kept_and_replaced(node: PlayedNode) -> None:
+    node.have(nvidia_driver_535=f"{OLD}-1")
+    node.installed["libnvidia-compute-535:i386"] = f"{OLD}-1"
+    node.load(OLD)
+    assert ensure(node, target(mode="Adopt")).ready
+    keep = next(words for words in node.ran if "--reinstall" in words)
+    assert f"libnvidia-compute-535:i386={OLD}-1" in keep
+
+
+def test_a_lock_of_seconds_between_installing_and_holding_takes_no_driver_down(
+    old_node: PlayedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apply, "_PAUSE_SECONDS", 0.0)
+    usual = old_node.answers["apt-mark", "hold"]
+    assert callable(usual)
+    answers = [(2, "dpkg: error: dpkg frontend lock was locked by another process with pid 4321")] * 2
+    old_node.answers["apt-mark", "hold"] = lambda words: answers.pop() if answers else usual(words)
+    assert ensure(old_node, target()).ready
+    at_work(old_node, NEW)
+
+
+def test_copies_of_the_hosts_repositories_are_for_root_alone(node: PlayedNode) -> None:
+    node.write("/etc/apt/sources.list", "deb https://user:secret@mirror.example.com stable main\n", 0o600)
+    assert ensure(node, target()).ready
+    copy = node.path("/var/lib/mlperf-operator/apt/sources.list.d/host.list")
+    assert "secret" in copy.read_text()
+    assert copy.stat().st_mode & 0o777 == 0o600
+    key = next(node.path("/etc/apt/keyrings").iterdir())
+    assert key.stat().st_mode & 0o777 == 0o644
+
+
+def test_an_undo_leaves_nothing_down_that_only_the_undo_took_down(old_node: PlayedNode) -> None:
+    old_node.installed["nvidia-fabricmanager-535"] = "535.1-1"
+
+    def fail(_: tuple[str, ...]) -> Answer:
+        del old_node.answers["apt-get", "install", "-y", "-q", "--no-download"]
+        old_node.broken = {"nvidia-fabricmanager-535"}
+        return 100, "E: Sub-process /usr/bin/dpkg returned an error code (1)"
+
+    old_node.answers["apt-get", "install", "-y", "-q", "--no-download"] = fail
+    report = ensure(old_node, target(OLD))
+    assert (report.reason, report.driver) == (Reason.INSTALL_FAILED, OLD)
+    assert "the former driver is back" in report.message
+    assert {FABRIC, "nvidia-persistenced"} <= old_node.active

@@ -95,3 +95,29 @@ def test_a_run_file_that_fails_brings_the_packages_back(node: PlayedNode) -> Non
     report = ensure(node, target())
     assert (report.reason, report.driver) == (Reason.HEADERS_MISSING, test_ensure.OLD)
     assert set(node.installed) == {"dpkg", *test_ensure.packages(test_ensure.OLD)}
+
+
+def test_another_run_file_that_cannot_be_begun_leaves_the_old_driver(node: PlayedNode) -> None:
+    assert ensure(node, target()).ready
+    other = target(hostPath="/opt/other.run", sha256=hashlib.sha256(b"other").hexdigest())
+    node.put("/opt/other.run", "other")
+    unload = node.answers["rmmod",]
+    node.answers["rmmod", "nvidia"] = (1, "rmmod: ERROR: Module nvidia is in use")
+    report = ensure(node, other)
+    assert (report.reason, report.driver) == (Reason.REBOOT_REQUIRED, VERSION)
+    assert "the driver that was there runs again" in report.message
+    assert node.exists(runfile.UNINSTALLER)
+    assert "nvidia-fabricmanager" in node.active
+    node.answers["rmmod", "nvidia"] = unload
+    node.answers["sh", "/opt/other.run"] = node.answers["sh", FILE]
+    assert ensure(node, other).ready
+
+
+def test_a_run_file_without_room_to_unpack_is_refused_before_anything_is_touched(
+    node: PlayedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "free_bytes", lambda _: 2 * len(CONTENT) - 1)
+    report = ensure(node, target())
+    assert (report.reason, report.changed) == (Reason.DISK_FULL, False)
+    assert "unpacking the run file takes" in report.message
+    assert not [words for words in node.ran if words[0] == "sh"]

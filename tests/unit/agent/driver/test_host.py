@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from mlperf_operator.agent.driver.host import NOT_STARTED, TIMED_OUT, Done, Host, suppressed_full_disk
+from mlperf_operator.agent.driver import host as hosts
+from mlperf_operator.agent.driver.host import NOT_STARTED, TIMED_OUT, Done, Host, open_log, suppressed_full_disk
 
 
 @pytest.fixture
@@ -105,3 +108,59 @@ def test_a_full_disk_is_said_and_not_raised(capfd: pytest.CaptureFixture[str]) -
     with suppressed_full_disk():
         write()
     assert "No space left on device" in capfd.readouterr().err
+
+
+def test_a_program_that_cannot_be_killed_is_left_behind_and_not_started_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # As nvidia-smi in state D, waiting for a GPU: SIGKILL changes nothing.
+    killed: list[subprocess.Popen[bytes]] = []
+    kill = subprocess.Popen.kill
+
+    def survive(process: subprocess.Popen[bytes]) -> None:
+        killed.append(process)
+
+    monkeypatch.setattr(hosts, "_DEATH_SECONDS", 0.2)
+    host, begun = Host(Path("/")), time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess.Popen, "kill", survive)
+        first = host.run(["sh", "-c", "echo begun; exec sleep 60"], seconds=0.2)
+    second = host.run(["sh", "-c", f"touch {tmp_path}/again"])
+    try:
+        assert (first.code, first.output) == (TIMED_OUT, "begun\n\nno end within 0.2 s")
+        assert second.code == TIMED_OUT
+        assert f"process {killed[0].pid}, hangs" in second.output
+        assert not (tmp_path / "again").exists()
+        assert time.monotonic() - begun < 10
+        assert host.run(["true"]).ok
+    finally:
+        kill(killed[0])
+        killed[0].wait()
+    assert host.run(["sh", "-c", "true"]).ok
+
+
+def test_a_file_for_root_alone_is_never_readable_by_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[int] = []
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        modes.append(os.fstat(descriptor).st_mode & 0o777)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "fchmod", lambda descriptor, _: modes.append(os.fstat(descriptor).st_mode & 0o777))
+    host.write("/secret", "x", 0o600)
+    assert modes[:2] == [0o600, 0o600]
+
+
+def test_the_log_is_for_root_alone_has_no_credentials_and_does_not_grow_for_ever(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "LOG_BYTES", 100)
+    for number in range(4):
+        open_log(host, "/var/log/x/driver.log").say(f"{number} https://user:secret@mirror.example.com/x {'.' * 100}")
+    assert host.names("/var/log/x") == ("driver.log", "driver.log.1")
+    for name, number in (("driver.log", 3), ("driver.log.1", 2)):
+        place = host.path(f"/var/log/x/{name}")
+        assert place.stat().st_mode & 0o777 == 0o600
+        assert place.read_text() == f"# {number} https://***@mirror.example.com/x {'.' * 100}\n"

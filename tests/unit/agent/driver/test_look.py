@@ -11,6 +11,8 @@ import pytest
 from mlperf_operator.agent.driver import look, parse
 from mlperf_operator.agent.driver.errors import DriverError
 from mlperf_operator.agent.driver.facts import FabricManager, Facts, Os
+from mlperf_operator.agent.driver.host import TIMED_OUT
+from mlperf_operator.agent.driver.judge import findings
 from mlperf_operator.driver_report import Reason
 from unit.agent.driver.facts_of import (
     A100,
@@ -22,6 +24,7 @@ from unit.agent.driver.facts_of import (
     processes,
     recorded,
     smi_of,
+    target_of,
 )
 
 V2 = 'plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia'
@@ -261,3 +264,18 @@ def test_a_database_that_cannot_be_read_is_broken(host: ScriptedHost, manager: s
         look.packages(host, "apt" if manager == "apt" else "dnf")
     assert caught.value.reason is Reason.PACKAGE_MANAGER_BROKEN
     assert "error: " in caught.value.detail
+
+
+@pytest.mark.parametrize("code", [TIMED_OUT, 3])
+def test_links_that_nvidia_smi_does_not_tell_are_no_proof(host: ScriptedHost, proc: Path, code: int) -> None:
+    host.answers["nvidia-smi nvlink --status"] = failed("nvidia-smi nvlink --status", code, "it hangs")
+    facts = looked(host, proc)
+    assert facts.smi is not None
+    assert facts.smi.error == f"nvidia-smi nvlink --status ended with {code}: it hangs"
+    assert [error.reason for error in findings(facts, target_of())] == [Reason.SMI_FAILED]
+
+
+def test_an_nvidia_smi_that_hangs_is_asked_once(host: ScriptedHost, proc: Path) -> None:
+    host.answers[SMI_ROWS] = failed(SMI_ROWS, TIMED_OUT, "no end within 120 s")
+    looked(host, proc)
+    assert [command for command in host.ran if command.startswith("nvidia-smi")] == [SMI_ROWS]

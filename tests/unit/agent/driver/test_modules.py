@@ -100,3 +100,22 @@ def test_a_module_for_another_kernel_is_no_module(tmp_path: Path, headers: bool,
     assert caught.value.reason == reason
     assert f"kernel {os.uname().release}, only for 5.0-other" in caught.value.detail
     assert node.ran == []
+
+
+@pytest.mark.parametrize(
+    ("file", "is_driver"),
+    [
+        ("updates/dkms/nvidia.ko", True),
+        ("updates/dkms/nvidia.ko.zst", True),
+        ("updates/dkms/nvidia-current.ko", True),
+        ("updates/dkms/nvidia-tesla-470.ko.xz", True),
+        ("updates/dkms/nvidia-current-uvm.ko", False),
+        ("updates/dkms/nvidia-uvm.ko", False),
+        ("kernel/drivers/video/fbdev/nvidia/nvidiafb.ko", False),
+        ("kernel/drivers/platform/x86/nvidia-wmi-ec-backlight.ko", False),
+    ],
+)
+def test_the_drivers_module_is_told_from_the_kernels_own(tmp_path: Path, file: str, is_driver: bool) -> None:
+    node = PlayedNode(tmp_path)
+    node.put(f"/lib/modules/{KERNEL}/{file}")
+    assert modules.built(node, KERNEL) is is_driver

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mlperf_operator.agent.driver import parse
@@ -198,9 +200,10 @@ def test_an_a100_has_no_fabric_state(file: str) -> None:
     assert {gpu.fabric_state for gpu in answer.gpus} == {"N/A"}
 
 
-def test_fabric_states_of_another_number_of_gpus_are_nobodys() -> None:
+def test_fabric_states_of_another_number_of_gpus_are_nobodys_and_an_error() -> None:
     answer = Smi(driver="565.57.01", gpus=smi_of(1).gpus)
-    assert parse.with_fabric(answer, recorded("nvidia-smi-q-h100x2-in-progress.txt")) == answer
+    told = parse.with_fabric(answer, recorded("nvidia-smi-q-h100x2-in-progress.txt"))
+    assert told == replace(answer, error="nvidia-smi -q shows 2 GPUs and --query-gpu 1")
 
 
 def test_links_that_are_up_are_no_finding() -> None:

@@ -83,6 +83,11 @@ SENTENCES = [
         "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem. ",
     ),
     (Reason.PACKAGE_MANAGER_BROKEN, "Problem: nothing provides dkms needed by nvidia-driver-550.54.14.x86_64"),
+    (
+        None,
+        "Need to get 404 MB of archives.\nAfter this operation, 1,403 MB of additional disk space will be used.\n"
+        "E: Sub-process /usr/bin/dpkg returned an error code (1)",
+    ),
     (None, "E: Sub-process /usr/bin/dpkg returned an error code (1)"),
     (None, ""),
 ]

@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
 from mlperf_operator.agent.driver import __main__ as entry
-from mlperf_operator.agent.driver import look, record, verify
+from mlperf_operator.agent.driver import ensure, look, record, verify
 from mlperf_operator.catalogue import Mode
 from mlperf_operator.driver_report import NodeReport, Reason
 from unit.agent.driver.facts_of import (
@@ -350,3 +352,30 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path, capfd: pytest.CaptureFixtu
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert f"127.0.0.1:{taken} cannot be listened on: Address already in use" in capfd.readouterr().err
+
+
+def test_a_look_that_hangs_is_not_ready_any_more(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watch.step().ready
+    current = watch.verifier.current()
+    assert current is not None
+    assert current.ready
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + verify.STALE_SECONDS + 1)
+    stale = watch.verifier.current()
+    assert stale is not None
+    assert (stale.ready, stale.reason, stale.driver) == (False, Reason.SMI_FAILED, VERSION)
+    assert "a program there hangs" in stale.message
+    assert verify.answer("/ready", stale)[0] == HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def test_a_defect_of_ours_is_told_in_the_termination_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> NodeReport:
+        raise ValueError("https://user:secret@mirror.example.com is none")
+
+    monkeypatch.setattr(ensure, "ensure", fail)
+    message = tmp_path / "message"
+    with pytest.raises(ValueError, match="is none"):
+        entry.main(["ensure"], environment(tmp_path, **{entry.TERMINATION: str(message)}))
+    told = NodeReport.model_validate_json(message.read_text())
+    assert (told.ready, told.reason) == (False, Reason.INSTALL_FAILED)
+    assert "ValueError: https://***@mirror.example.com is none" in told.message

@@ -134,6 +134,11 @@ def key_name(key: str) -> str:
     return f"{NAME}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
+def present(name: str, version: str) -> Package:
+    """Return a package as the host's package manager names it. The catalogue's patterns have no `libcuda1:i386`."""
+    return Package.model_construct(name=name, version=version)
+
+
 def run(host: Host, command: Command) -> Done:
     """Run a command on the host and return how it ended."""
     return host.run(command.argv, seconds=command.seconds)

@@ -41,7 +41,8 @@ _SENTENCES: tuple[tuple[Reason, str], ...] = (
         Reason.REPOSITORY_UNREACHABLE,
         r"Could not resolve|Temporary failure (in name resolution|resolving)|Could not connect|Unable to connect|"
         r"Cannot initiate the connection|Connection (failed|refused|timed out|reset)|Failed to fetch|"
-        r"Some index files failed to download|Unable to fetch some archives|40[134]\s+\S+|is not signed|NO_PUBKEY|"
+        r"Some index files failed to download|Unable to fetch some archives|is not signed|NO_PUBKEY|"
+        r"\b40[134]\s+(Unauthorized|Forbidden|Not Found)|"
         r"signatures? (couldn't|could not) be verified|signatures were invalid|does not have a Release file|"
         r"Hash Sum mismatch|File has unexpected size|Certificate verification failed|is not valid yet|"
         r"Failed to download metadata|Cannot download|Curl error|Status code: [45]\d\d|All mirrors were tried|"

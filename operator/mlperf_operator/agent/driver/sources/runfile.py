@@ -23,6 +23,8 @@ UNINSTALLER = "/usr/bin/nvidia-uninstall"
 LOGS = ("/var/log/nvidia-installer.log", "/var/log/cuda-installer.log")
 _TEMPORARY = f"{CACHE}/unpacked"
 _ANSWER_SECONDS = 60.0
+_UNPACKED = 2
+"""How much larger than the file what it unpacks may be."""
 _BLOCK = 1 << 20
 
 
@@ -75,6 +77,10 @@ def fetch(host: Host, source: RunFileSource) -> None:
         if fetched:
             file.unlink()
         raise
+    needed, free = _UNPACKED * file.stat().st_size, host.free_bytes(CACHE)
+    if free < needed:
+        text = f"{CACHE} has {free / 2**30:.1f} GiB free, and unpacking the run file takes {needed / 2**30:.1f} GiB"
+        raise DriverError(Reason.DISK_FULL, text)
 
 
 def check(host: Host, source: RunFileSource) -> None:
