@@ -200,6 +200,23 @@ def install(cluster: Cluster, operator_image: str, harness_image: str, values: M
         pods = cluster.kubectl("get", "pods", "-n", NAMESPACE, "-o", "wide")
         logs = cluster.kubectl("logs", "-n", NAMESPACE, f"deployment/{RELEASE}", "--all-pods", "--tail=5")
         raise RuntimeError(f"{error}\n{pods}\n{logs}") from error
+    wait_for_old_operators(cluster)
+
+
+def wait_for_old_operators(cluster: Cluster, seconds: float = 60.0) -> None:
+    """Wait until no operator of an earlier installation is left, which would answer with its own settings.
+
+    Raises:
+        TimeoutError: one is still there.
+    """
+    selector = f"app.kubernetes.io/name=mlperf-operator,app.kubernetes.io/instance={RELEASE}"
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pods = cluster.get("pods", "-n", NAMESPACE, "-l", selector)["items"]
+        if not any("deletionTimestamp" in pod["metadata"] for pod in pods):
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"an operator of an earlier installation has not ended within {seconds:g} s")
 
 
 def condition(run: dict[str, Any], kind: str) -> tuple[str, str, str]:

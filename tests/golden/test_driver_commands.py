@@ -42,7 +42,7 @@ def of_manager(name: str) -> str:
     parts += [
         shown("refresh", *tool.refresh(repositories)),
         shown("refresh all", *tool.refresh_all()),
-        shown("simulate", tool.simulate(CHANGE)),
+        shown("simulate", *tool.simulate(CHANGE)),
         shown("download", tool.download(CHANGE)),
         shown("keep", tool.keep(OLD)),
         shown("unhold", tool.unhold(["nvidia-driver-535-server"])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -46,9 +47,10 @@ def install(attempt: Attempt, change: Change) -> None:
     if work.uninstall_run_file:
         attempt.step("UninstallRunFile", owned=True, run_file=None)
         attempt.committed = True
+        begun = math.floor(time.time())
         done = base.run(attempt.host, runfile.uninstall())
         if not done.ok:
-            raise runfile.failed(attempt.host, done.output, done.code)
+            raise runfile.failed(attempt.host, done.output, done.code, since=begun)
     if change:
         _transaction(attempt, change)
     if work.run_file:
@@ -82,9 +84,10 @@ def _run_file(attempt: Attempt) -> None:
     attempt.step("RunFile", owned=True, run_file=records.AT_WORK)
     attempt.changed = attempt.committed = True
     base.run(attempt.host, runfile.temporary_folder())
+    begun = math.floor(time.time())
     done = base.run(attempt.host, runfile.install(source))
     if not done.ok:
-        raise runfile.failed(attempt.host, done.output, done.code)
+        raise runfile.failed(attempt.host, done.output, done.code, since=begun)
     attempt.journal("RunFile", run_file=source.sha256)
 
 

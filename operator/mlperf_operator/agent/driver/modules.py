@@ -99,5 +99,9 @@ def _unbuilt(host: Host, kernel: str) -> DriverError:
     seen = f"there is no nvidia module for the running kernel {kernel}"
     if others:
         seen += f", only for {', '.join(others)}"
-    headers = host.exists(f"/lib/modules/{kernel}/build")
-    return DriverError(Reason.REBOOT_REQUIRED if headers and others else Reason.HEADERS_MISSING, seen)
+    if not host.exists(f"/lib/modules/{kernel}/build"):
+        return DriverError(Reason.HEADERS_MISSING, seen)
+    if others:
+        return DriverError(Reason.REBOOT_REQUIRED, seen)
+    # Headers are there, so to ask for them would mislead: the compiler, or a kernel too new for this driver.
+    return DriverError(Reason.INSTALL_FAILED, f"{seen}, though its headers are there: see make.log under /var/lib/dkms")

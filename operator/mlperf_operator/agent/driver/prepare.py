@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mlperf_operator.agent.driver import record as records
@@ -82,10 +82,14 @@ def _configure(attempt: Attempt, written: dict[str, str | None]) -> None:
             continue
         written[path] = before
         try:
-            # Copies of files that only root may read, such as a mirror's with a password, stay so.
-            host.write(path, text, 0o600 if path.startswith(f"{STATE}/") else 0o644)
+            host.write(path, text, _mode(path))
         except OSError as error:
             raise records.unwritable(path, error) from error
+
+
+def _mode(path: str) -> int:
+    """Return a file's mode. Copies of what only root may read, such as a mirror's line with a password, stay so."""
+    return 0o600 if path.startswith(f"{STATE}/") else 0o644
 
 
 def _host_sources(attempt: Attempt) -> Mapping[str, str]:
@@ -145,11 +149,12 @@ def _simulated(attempt: Attempt) -> Change | DriverError:
     choices = [whole] if not (whole.install and whole.remove) else [whole, replace(whole, remove=())]
     errors = []
     for change in choices:
-        done = base.run(attempt.host, attempt.manager.simulate(change))
-        if not attempt.manager.succeeded(done):
-            errors.append(base.failed(done, "planning the change of packages"))
+        done = [base.run(attempt.host, command) for command in attempt.manager.simulate(change)]
+        unplanned = next((one for one in done if not attempt.manager.succeeded(one)), None)
+        if unplanned is not None:
+            errors.append(base.failed(unplanned, "planning the change of packages"))
             continue
-        planned = attempt.manager.planned(done.output)
+        planned = _joined([attempt.manager.planned(one.output) for one in done])
         wanted = sorted(_wanted(attempt) & set(planned.removes))
         if not wanted:
             _permitted(attempt, planned)
@@ -158,6 +163,12 @@ def _simulated(attempt: Attempt) -> Change | DriverError:
         text = f"this change of packages would remove {', '.join(wanted[:6])}, which shall be there"
         errors.append(DriverError(Reason.PACKAGES_NOT_FOUND, text))
     return errors[-1]
+
+
+def _joined(plans: Sequence[base.Planned]) -> base.Planned:
+    installs = {name: version for plan in plans for name, version in plan.installs.items()}
+    removes = tuple(dict.fromkeys(name for plan in plans for name in plan.removes))
+    return base.Planned(installs, removes, tuple(name for plan in plans for name in plan.held))
 
 
 def _wanted(attempt: Attempt) -> set[str]:
@@ -199,7 +210,7 @@ def _as_before(attempt: Attempt, written: Mapping[str, str | None]) -> None:
         if text is None:
             attempt.host.remove(path)
         else:
-            attempt.host.write(path, text)
+            attempt.host.write(path, text, _mode(path))
     now = installed(attempt.host, attempt.goal.source.manager)
     released = [name for name in _held_by_us(attempt) if name in now.installed and name not in now.held]
     if released:

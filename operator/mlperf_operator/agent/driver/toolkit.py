@@ -50,16 +50,37 @@ def restart(host: Host, toolkit: ContainerToolkit) -> None:
             it does not.
     """
     done = services.systemctl(host, "restart", CONTAINERD)
-    if done.ok and services.wait_active(host, CONTAINERD):
+    runs = done.ok and services.wait_active(host, CONTAINERD)
+    failed = failed_plugins(host) if runs else ()
+    if runs and not failed:
         host.remove(BACKUP)
         return
     words = services.last_words(host, CONTAINERD)
+    if failed:
+        words = f"it runs without {', '.join(failed)}, which the kubelet needs: {words}"
     put_back(host, toolkit)
     again = services.systemctl(host, "restart", CONTAINERD)
     outcome = "its old configuration is back and it runs with that"
     if not again.ok or not services.wait_active(host, CONTAINERD):
         outcome = f"its old configuration is back, and it does not run with that either: {again.tail()}"
     raise DriverError(Reason.TOOLKIT_FAILED, f"containerd did not start with the runtime nvidia: {words}; {outcome}")
+
+
+def failed_plugins(host: Host) -> tuple[str, ...]:
+    """Return the kubelet's plugins that containerd could not load, none where the host has no ctr to ask with.
+
+    containerd runs without them, whatever is wrong with their configuration; the node is then NotReady. nvidia-ctk
+    has written such files: github.com/NVIDIA/k8s-device-plugin/pull/1145.
+    """
+    if not host.has("ctr"):
+        return ()
+    # TYPE  ID  PLATFORMS  STATUS; `io.containerd.grpc.v1  cri`, and from 2.0 on `io.containerd.cri.v1  runtime`, too.
+    rows = [line.split() for line in host.run(["ctr", "plugins", "ls"]).output.splitlines()]
+    return tuple(
+        f"{row[0]}.{row[1]}"
+        for row in rows
+        if len(row) >= 3 and row[-1] == "error" and (row[1] == "cri" or row[0].startswith("io.containerd.cri."))
+    )
 
 
 def configuration(host: Host, config: str) -> dict[str, str]:

@@ -202,7 +202,8 @@ def work(seen: Seen, goal: Wanted) -> Work:
 def _driver_work(seen: Seen, goal: Wanted, toolkit: tuple[Package, ...], *, configure: bool) -> Work:
     packages = (*goal.driver_packages(seen.facts.nvswitches), *toolkit)
     install = _inexact(packages, seen.packages)
-    run_file = isinstance(goal.source, RunFileSource) and not _has_run_file(seen, goal.source)
+    # What a run file installs is for one kernel: for another one it is run again.
+    run_file = isinstance(goal.source, RunFileSource) and not (_has_run_file(seen, goal.source) and seen.built)
     uninstall = isinstance(goal.source, PackageSource) and seen.uninstaller
     fabric_names = {package.name for package in goal.source.fabric_manager}
     modules = any(is_driver_package(package.name) and package.name not in fabric_names for package in install)

@@ -433,6 +433,11 @@ def test_copies_of_the_hosts_repositories_are_for_root_alone(node: PlayedNode) -
     copy = node.path("/var/lib/mlperf-operator/apt/sources.list.d/host.list")
     assert "secret" in copy.read_text()
     assert copy.stat().st_mode & 0o777 == 0o600
+    node.write("/etc/apt/sources.list", "deb https://user:other@mirror.example.com stable main\n", 0o600)
+    node.answers["apt-get", "update"] = (100, "E: Failed to fetch https://packages.example.com/InRelease")
+    assert ensure(node, target(OLD)).reason == Reason.REPOSITORY_UNREACHABLE
+    assert "secret" in copy.read_text()
+    assert copy.stat().st_mode & 0o777 == 0o600
     key = next(node.path("/etc/apt/keyrings").iterdir())
     assert key.stat().st_mode & 0o777 == 0o644
 

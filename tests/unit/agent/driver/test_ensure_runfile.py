@@ -14,7 +14,7 @@ from mlperf_operator.agent.driver.sources import runfile
 from mlperf_operator.catalogue import Driver, Mode, Target
 from mlperf_operator.driver_report import Reason
 from unit.agent.driver import test_ensure
-from unit.agent.driver.played import Answer, PlayedNode
+from unit.agent.driver.played import KERNEL, Answer, PlayedNode
 
 VERSION, FILE, CONTENT = "550.54.14", "/opt/cuda_12.4.0_550.54.14_linux.run", "#!/bin/sh\n"
 
@@ -121,3 +121,14 @@ def test_a_run_file_without_room_to_unpack_is_refused_before_anything_is_touched
     assert (report.reason, report.changed) == (Reason.DISK_FULL, False)
     assert "unpacking the run file takes" in report.message
     assert not [words for words in node.ran if words[0] == "sh"]
+
+
+def test_a_run_file_is_run_again_for_a_new_kernel(node: PlayedNode) -> None:
+    assert ensure(node, target()).ready
+    node.remove(f"/lib/modules/{KERNEL}/updates/dkms/nvidia.ko")
+    for name in ("nvidia_modeset", "nvidia_uvm", "nvidia"):
+        node.run(["rmmod", name])
+    node.active.discard("nvidia-fabricmanager")
+    node.ran.clear()
+    assert ensure(node, target()).ready
+    assert ("sh", FILE) in [words[:2] for words in node.ran]

@@ -119,3 +119,11 @@ def test_the_drivers_module_is_told_from_the_kernels_own(tmp_path: Path, file: s
     node = PlayedNode(tmp_path)
     node.put(f"/lib/modules/{KERNEL}/{file}")
     assert modules.built(node, KERNEL) is is_driver
+
+
+def test_headers_that_are_there_are_not_asked_for(tmp_path: Path) -> None:
+    node = PlayedNode(tmp_path)
+    node.put(f"/lib/modules/{KERNEL}/build/Makefile")
+    with pytest.raises(DriverError, match="though its headers are there") as caught:
+        modules.load(node, KERNEL)
+    assert caught.value.reason == Reason.INSTALL_FAILED

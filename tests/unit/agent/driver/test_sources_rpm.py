@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mlperf_operator.agent.driver.host import Done
-from mlperf_operator.agent.driver.sources.base import Planned
+from mlperf_operator.agent.driver.sources.base import Change, Planned
 from mlperf_operator.agent.driver.sources.dnf import Dnf
 from mlperf_operator.agent.driver.sources.zypper import Zypper
-from mlperf_operator.catalogue import Repository
+from mlperf_operator.catalogue import Package, Repository
 
 DNF = """\
 Dependencies resolved.
@@ -80,3 +80,15 @@ def test_every_package_must_be_signed_by_the_catalogues_key() -> None:
         [repo] = [text for text in files.values() if text != "the key"]
         assert "gpgcheck=1\n" in repo
         assert f"gpgkey=file://{key}\n" in repo
+
+
+def test_dnf_plans_the_removal_too_and_what_goes_along_with_it() -> None:
+    wanted = Package(name="nvidia-driver", version="3:550.54.14-1.el9")
+    install, remove = Dnf().simulate(Change((wanted,), ("cuda-drivers",)))
+    assert install.argv[:3] == ("dnf", "--assumeno", "install")
+    assert remove.argv[:3] == ("dnf", "--assumeno", "remove")
+    table = (
+        "Removing:\n cuda-drivers  x86_64  535.161.08-1  @mlperf-operator-1  0\n"
+        "Removing dependent packages:\n nvidia-driver  x86_64  3:550.54.14-1.el9  @mlperf-operator-1  130 M\n"
+    )
+    assert Dnf().planned(table).removes == ("cuda-drivers", "nvidia-driver")

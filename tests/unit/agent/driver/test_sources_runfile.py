@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -110,3 +111,25 @@ def test_the_installers_log_tells_why_it_failed(host: PlayedHost) -> None:
     error = runfile.failed(host, "Installation failed. See log at /var/log/cuda-installer.log for details.", 1)
     assert error.reason == Reason.HEADERS_MISSING
     assert "Unable to find the kernel source tree" in error.detail
+
+
+def test_a_log_of_another_failure_tells_nothing(host: PlayedHost) -> None:
+    log = "/var/log/nvidia-installer.log"
+    host.put(log, "ERROR: Unable to find the kernel source tree for the currently running kernel.\n")
+    os.utime(host.path(log), (1000, 1000))
+    error = runfile.failed(host, "Failed to verify gcc version.", 1, since=2000)
+    assert (error.reason, error.detail) == (
+        Reason.INSTALL_FAILED,
+        "the run file failed: Failed to verify gcc version.",
+    )
+
+
+@pytest.mark.parametrize("place", ["/opt/driver.run", "/opt"])
+def test_a_file_that_anybody_may_change_is_not_run(host: PlayedHost, place: str) -> None:
+    host.put("/opt/driver.run", CONTENT.decode())
+    wanted = source(host_path="/opt/driver.run")
+    runfile.check(host, wanted)
+    host.path(place).chmod(0o777)
+    with pytest.raises(DriverError, match="written by others than root") as caught:
+        runfile.check(host, wanted)
+    assert caught.value.reason == Reason.CHECKSUM_MISMATCH

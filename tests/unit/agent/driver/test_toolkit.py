@@ -95,3 +95,31 @@ def test_a_toolkit_that_fails_leaves_the_files_as_they_were(host: Containerd, wa
     with pytest.raises(DriverError, match="unable to flush config"):
         toolkit.configure(host, wanted)
     assert host.read(CONFIG) == "version = 2\n"
+
+
+PLUGINS = """TYPE                                  ID                       PLATFORMS      STATUS
+io.containerd.snapshotter.v1          zfs                      linux/amd64    skip
+io.containerd.grpc.v1                 introspection            -              ok
+io.containerd.grpc.v1                 cri                      linux/amd64    {status}
+io.containerd.snapshotter.v1          blockfile                linux/amd64    error
+"""
+
+
+def test_a_containerd_that_runs_without_its_cri_gets_its_old_files_back(
+    host: Containerd, wanted: ContainerToolkit
+) -> None:
+    host.put("/usr/bin/ctr")
+    host.answers["ctr", "plugins", "ls"] = (0, PLUGINS.format(status="error"))
+    toolkit.configure(host, wanted)
+    with pytest.raises(DriverError, match=r"runs without io\.containerd\.grpc\.v1\.cri, which the kubelet needs"):
+        toolkit.restart(host, wanted)
+    assert host.read(CONFIG) == "version = 2\n"
+    assert not host.exists(DROP_IN)
+
+
+def test_plugins_that_the_kubelet_does_not_need_may_fail(host: Containerd, wanted: ContainerToolkit) -> None:
+    host.put("/usr/bin/ctr")
+    host.answers["ctr", "plugins", "ls"] = (0, PLUGINS.format(status="ok"))
+    toolkit.configure(host, wanted)
+    toolkit.restart(host, wanted)
+    assert host.exists(DROP_IN)

@@ -97,9 +97,9 @@ class Apt:
         """Say whether a repository did not answer: before apt 2.1 `apt-get update` returns 0 all the same."""
         return not done.ok or _UNREACHED.search(done.output) is not None
 
-    def simulate(self, change: Change) -> Command:
+    def simulate(self, change: Change) -> tuple[Command, ...]:
         """Simulate."""
-        return Command(("apt-get", "install", "-s", "-q", _HELD, *_EXACTLY, *_LOCK, *_words(change)))
+        return (Command(("apt-get", "install", "-s", "-q", _HELD, *_EXACTLY, *_LOCK, *_words(change))),)
 
     def succeeded(self, done: Done) -> bool:
         """Say whether a command did what it should."""

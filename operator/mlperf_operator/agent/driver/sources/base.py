@@ -93,8 +93,8 @@ class PackageManager(Protocol):
     def succeeded(self, done: Done) -> bool:
         """Say whether a command did what it should: not every manager says that by returning 0."""
 
-    def simulate(self, change: Change) -> Command:
-        """Say what a change would do, without doing it."""
+    def simulate(self, change: Change) -> tuple[Command, ...]:
+        """Say what a change would do, without doing it, each command a part."""
 
     def planned(self, output: str) -> Planned:
         """Return what a simulation said."""

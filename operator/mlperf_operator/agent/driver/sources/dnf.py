@@ -73,9 +73,11 @@ class Dnf:
         """Say whether a command did what it should."""
         return done.ok or ("--assumeno" in done.argv and _ABORTED in done.output)
 
-    def simulate(self, change: Change) -> Command:
-        """Resolve, and answer no."""
-        return Command(("dnf", "--assumeno", "install", *_EXACTLY, _LOCK, *_words(change.install)), SLOW)
+    def simulate(self, change: Change) -> tuple[Command, ...]:
+        """Resolve, and answer no; the removal too, which takes along whatever depends on what is to go."""
+        install = Command(("dnf", "--assumeno", "install", *_EXACTLY, _LOCK, *_words(change.install)), SLOW)
+        remove = Command(("dnf", "--assumeno", "remove", "--noautoremove", _LOCK, *change.remove), SLOW)
+        return (install, remove) if change.remove else (install,)
 
     def planned(self, output: str) -> Planned:
         """Return what the table says that is printed before the question."""

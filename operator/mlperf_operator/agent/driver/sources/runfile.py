@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
+import os
+import stat
 import urllib.error
 import urllib.request
 from pathlib import Path, PurePosixPath
@@ -87,13 +89,22 @@ def check(host: Host, source: RunFileSource) -> None:
     """Check the run file, at the last moment before it is run.
 
     Raises:
-        DriverError: its checksum is another one.
+        DriverError: its checksum is another one, or proves nothing because somebody may change the file meanwhile.
     """
-    found = _sha256(host.path(place(source)))
+    file = host.path(place(source))
+    if any(_foreign(path) for path in (file, file.parent)):
+        text = f"{place(source)} or its folder may be written by others than root, so its checksum proves nothing"
+        raise DriverError(Reason.CHECKSUM_MISMATCH, text)
+    found = _sha256(file)
     if found != source.sha256:
         raise DriverError(
             Reason.CHECKSUM_MISMATCH, f"{place(source)} has sha256 {found}; the catalogue says {source.sha256}"
         )
+
+
+def _foreign(path: Path) -> bool:
+    status = path.stat()
+    return status.st_uid not in (0, os.geteuid()) or bool(status.st_mode & stat.S_IWOTH)
 
 
 def clean(host: Host, source: RunFileSource) -> None:
@@ -103,9 +114,17 @@ def clean(host: Host, source: RunFileSource) -> None:
         host.remove(place(source))
 
 
-def failed(host: Host, output: str, code: int) -> DriverError:
-    """Return the error for an installer that failed; its logs say more than it does itself."""
-    logs = "\n".join(host.read(log) or "" for log in LOGS)
+def failed(host: Host, output: str, code: int, *, since: float = 0.0) -> DriverError:
+    """Return the error for an installer that failed; its logs say more than it does itself.
+
+    Args:
+        host: where.
+        output: what it said.
+        code: what it returned.
+        since: when it began (time.time); a log from before is of another failure.
+    """
+    places = [log for log in LOGS if host.exists(log) and host.path(log).stat().st_mtime >= since]
+    logs = "\n".join(host.read(log) or "" for log in places)
     errors = "\n".join(line for line in logs.splitlines() if "ERROR" in line)
     words = failures.words(errors) or failures.words(output) or f"it ended with {code}"
     reason = failures.reason(errors) or failures.reason(output) or Reason.INSTALL_FAILED

@@ -75,9 +75,9 @@ class Zypper:
         """Say whether a command did what it should."""
         return done.code in _INFORMATION
 
-    def simulate(self, change: Change) -> Command:
+    def simulate(self, change: Change) -> tuple[Command, ...]:
         """Simulate."""
-        return Command((*_OFFLINE, "install", "--dry-run", *_EXACTLY, *_words(change)), SLOW)
+        return (Command((*_OFFLINE, "install", "--dry-run", *_EXACTLY, *_words(change)), SLOW),)
 
     def planned(self, output: str) -> Planned:
         """Return what a dry run said; it names no versions."""
