@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from mlperf_operator.catalogue import Repository
+from mlperf_operator.catalogue import Repository, Target
 from mlperf_operator.driver_report import Reason
 from node import packages
-from node.node import Node, target, terminate, wait_for, wanted_packages
+from node.node import Node, Outcome, target, terminate, wait_for, wanted_packages
 from node.repository import Server
 
 pytestmark = pytest.mark.integration
@@ -110,15 +110,19 @@ def test_another_version_may_follow_a_pod_that_was_killed(old_node: Node, packag
     assert old_node.loaded() == OLD
 
 
+def terminated_at(node: Node, moment: str, wanted: Target) -> Outcome:
+    """Ask the agent to end at a moment that lasts a while, and return how it ended."""
+    node.slow(moment, 3)
+    process = node.start(wanted)
+    wait_for(lambda: node.reached(moment), process=process)
+    terminate(process)
+    return node.finish(process, 30)
+
+
 def test_a_pod_that_is_asked_to_end_amid_the_transaction_leaves_the_new_driver(
     old_node: Node, packages_of: Repository
 ) -> None:
-    moment = "postinst nvidia-dkms-550-server"
-    old_node.slow(moment, 3)
-    process = old_node.start(target(packages_of))
-    wait_for(lambda: old_node.reached(moment), process=process)
-    terminate(process)
-    outcome = old_node.finish(process, 30)
+    outcome = terminated_at(old_node, "postinst nvidia-dkms-550-server", target(packages_of))
     assert (outcome.code, outcome.report.reason) == (0, Reason.MATCHED), outcome
     assert old_node.installed() == wanted_packages(FIRST)
     assert old_node.loaded() == FIRST
@@ -128,12 +132,7 @@ def test_a_pod_that_is_asked_to_end_amid_the_transaction_leaves_the_new_driver(
 def test_a_pod_that_is_asked_to_end_before_the_transaction_leaves_the_old_driver(
     old_node: Node, packages_of: Repository
 ) -> None:
-    moment = "rmmod nvidia"
-    old_node.slow(moment, 3)
-    process = old_node.start(target(packages_of))
-    wait_for(lambda: old_node.reached(moment), process=process)
-    terminate(process)
-    outcome = old_node.finish(process, 30)
+    outcome = terminated_at(old_node, "rmmod nvidia", target(packages_of))
     assert (outcome.code, outcome.report.reason) == (1, Reason.INTERRUPTED), outcome
     assert "the driver that was there runs again" in outcome.report.message
     assert old_node.installed() == wanted_packages(OLD)

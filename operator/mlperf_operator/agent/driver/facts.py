@@ -75,6 +75,8 @@ class Facts:
     product: str | None = None
     nvswitches: int = 0
     """NVSwitches: of /proc/driver/nvidia-nvswitch/devices, before the driver is loaded of the PCI bus (10de, 0680)."""
+    nvswitches_unseen: int = 0
+    """Those of the PCI bus that the loaded driver does not see."""
     smi: Smi | None = None
     """None where it was not asked."""
     fabric_manager: FabricManager = field(default_factory=FabricManager)

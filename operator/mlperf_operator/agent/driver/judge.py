@@ -54,6 +54,9 @@ def _fabric(facts: Facts) -> Iterator[DriverError]:
         return
     if facts.nvswitches:
         yield from _fabric_manager(facts, facts.loaded)
+    if facts.nvswitches_unseen:
+        text = f"the driver does not see {facts.nvswitches_unseen} of the NVSwitches on the PCI bus"
+        yield DriverError(Reason.FABRIC_NOT_READY, text)
     states = _bad_states(facts.smi)
     if states:
         yield DriverError(Reason.FABRIC_NOT_READY, f"the NVLink fabric is not ready: {', '.join(states)}")

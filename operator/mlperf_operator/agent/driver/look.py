@@ -58,6 +58,7 @@ def look(
         gpus=sum(kind in GPU_CLASSES for kind in kinds),
         product=product(host, answer) if smi else None,
         nvswitches=nvswitches,
+        nvswitches_unseen=max(_on_bus(kinds) - nvswitches, 0),
         smi=answer,
         fabric_manager=fabric_manager(host) if nvswitches else FabricManager(),
         links_down=links_down,
@@ -80,6 +81,10 @@ def pci_classes(host: Host) -> Iterator[str]:
 def _nvswitches(host: Host, kinds: tuple[str, ...], loaded: str | None) -> int:
     if loaded and host.exists(NVSWITCHES):
         return len(host.names(NVSWITCHES))
+    return _on_bus(kinds)
+
+
+def _on_bus(kinds: tuple[str, ...]) -> int:
     return sum(kind == BRIDGE_CLASS for kind in kinds)
 
 

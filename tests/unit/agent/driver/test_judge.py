@@ -114,6 +114,14 @@ def test_a_node_without_nvswitch_needs_no_fabric_manager_and_no_links() -> None:
     assert reasons(bare) == []
 
 
+def test_an_nvswitch_that_the_driver_does_not_see_is_a_finding() -> None:
+    # Without its switches an A100 SXM4 node looks well to nvidia-smi, and no CUDA context can be made.
+    blind = facts_of(nvswitches=0, nvswitches_unseen=6, fabric_manager=FabricManager())
+    [found] = judge.findings(blind, target_of())
+    assert found.reason is Reason.FABRIC_NOT_READY
+    assert "does not see 6 of the NVSwitches" in found.detail
+
+
 def test_many_links_are_counted() -> None:
     [found] = judge.findings(facts_of(links_down=tuple(f"GPU 0: Link {n}" for n in range(12))), target_of())
     assert found.detail.endswith("GPU 0: Link 7 and 4 more")

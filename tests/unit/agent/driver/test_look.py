@@ -79,7 +79,7 @@ def test_a_driver_that_sees_no_nvswitch_counts_more_than_the_bus(host: ScriptedH
     for name in host.names(look.NVSWITCHES):
         host.remove(f"{look.NVSWITCHES}/{name}")
     facts = looked(host, proc)
-    assert (facts.nvswitches, facts.fabric_manager) == (0, FabricManager())
+    assert (facts.nvswitches, facts.nvswitches_unseen, facts.fabric_manager) == (0, 6, FabricManager())
     assert not [command for command in host.ran if "fabric" in command or "nvlink" in command]
 
 
