@@ -29,7 +29,7 @@ HOST = "/host"
 GRACE_SECONDS = 900
 """Time for the package manager to finish a transaction after SIGTERM."""
 
-_READY_SECONDS = 2
+_READY_SECONDS = 1
 """How often the kubelet asks: the label follows the truth within seconds."""
 
 
