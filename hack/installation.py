@@ -203,17 +203,21 @@ def install(cluster: Cluster, operator_image: str, harness_image: str, values: M
     wait_for_old_operators(cluster)
 
 
+def operator_pods(cluster: Cluster) -> list[dict[str, Any]]:
+    """Return the pods of the operator's Deployment; that of `helm test` is none."""
+    selector = f"app.kubernetes.io/name=mlperf-operator,app.kubernetes.io/instance={RELEASE}"
+    return list(cluster.get("pods", "-n", NAMESPACE, "-l", selector)["items"])
+
+
 def wait_for_old_operators(cluster: Cluster, seconds: float = 60.0) -> None:
     """Wait until no operator of an earlier installation is left, which would answer with its own settings.
 
     Raises:
         TimeoutError: one is still there.
     """
-    selector = f"app.kubernetes.io/name=mlperf-operator,app.kubernetes.io/instance={RELEASE}"
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        pods = cluster.get("pods", "-n", NAMESPACE, "-l", selector)["items"]
-        if not any("deletionTimestamp" in pod["metadata"] for pod in pods):
+        if not any("deletionTimestamp" in pod["metadata"] for pod in operator_pods(cluster)):
             return
         time.sleep(0.2)
     raise TimeoutError(f"an operator of an earlier installation has not ended within {seconds:g} s")

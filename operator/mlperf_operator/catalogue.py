@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, StringConstraints, model_validator
 
 from mlperf_operator.api.v1alpha1 import Toleration
+from mlperf_operator.models import Strict
 
 ExactVersion = Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?$", max_length=32)]
 Branch = Annotated[str, StringConstraints(pattern=r"^[0-9]+$", max_length=8)]
@@ -23,18 +23,14 @@ OsName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*( [0-9][0-9
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-
-class Package(_Data):
+class Package(Strict):
     """A package by its full version: branches roll over and metapackages depend with >=, so no name pins anything."""
 
     name: PackageName = Field(description="Package name.")
     version: PackageVersion = Field(description="Full version with revision, such as 550.54.14-1.")
 
 
-class Repository(_Data):
+class Repository(Strict):
     """Where packages come from. It must keep old versions: distribution archives have only the current one."""
 
     url: Url = Field(description="Base URL.")
@@ -43,7 +39,7 @@ class Repository(_Data):
     key: str = Field(min_length=1, max_length=20000, description="Armored OpenPGP public key that signs it.")
 
 
-class PackageSource(_Data):
+class PackageSource(Strict):
     """Driver and fabric manager as packages of the node's own package manager."""
 
     type: Literal["Packages"] = "Packages"
@@ -64,7 +60,7 @@ class PackageSource(_Data):
     )
 
 
-class RunFileSource(_Data):
+class RunFileSource(Strict):
     """Driver from NVIDIA's run file, and the fabric manager of the same version as a package."""
 
     type: Literal["RunFile"] = "RunFile"
@@ -91,7 +87,7 @@ class RunFileSource(_Data):
 Source = Annotated[PackageSource | RunFileSource, Field(discriminator="type")]
 
 
-class Driver(_Data):
+class Driver(Strict):
     """One exact driver."""
 
     branch: Branch = Field(description="What spec.driver.version may say instead of the exact version, such as 550.")
@@ -117,7 +113,7 @@ class Driver(_Data):
         return self
 
 
-class ToolkitSource(_Data):
+class ToolkitSource(Strict):
     """NVIDIA Container Toolkit as packages."""
 
     os: tuple[OsName, ...] = Field(min_length=1, description="Nodes it is for.")
@@ -126,7 +122,7 @@ class ToolkitSource(_Data):
     packages: tuple[Package, ...] = Field(min_length=1, description="Its packages, each by full version.")
 
 
-class ContainerToolkit(_Data):
+class ContainerToolkit(Strict):
     """NVIDIA Container Toolkit on the node, and containerd configured for it."""
 
     sources: tuple[ToolkitSource, ...] = Field(min_length=1, description="The first that fits the node is used.")
@@ -134,14 +130,14 @@ class ContainerToolkit(_Data):
     containerd_config: HostPath = Field(default="/etc/containerd/config.toml", description="containerd's file.")
 
 
-class Mirror(_Data):
+class Mirror(Strict):
     """A prefix of URLs and what replaces it, for nodes without the internet."""
 
     prefix: Url = Field(description="What a URL begins with.")
     replacement: Url = Field(description="What it begins with instead.")
 
 
-class Catalogue(_Data):
+class Catalogue(Strict):
     """Everything that a node may get."""
 
     drivers: tuple[Driver, ...] = Field(default=(), description="Of several drivers of one branch the first counts.")
@@ -179,7 +175,7 @@ Mode = Literal["Install", "Adopt", "Verify"]
 """What is permitted on a node: Adopt also replaces a driver that somebody else put there; Verify only looks."""
 
 
-class Target(_Data):
+class Target(Strict):
     """What one driver pod brings about: the whole of its configuration. URLs are mirrored already."""
 
     mode: Mode = Field(description="What is permitted on the node.")

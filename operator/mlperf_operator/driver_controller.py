@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mlperf_operator import naming
@@ -14,7 +15,6 @@ from mlperf_operator.driver_signs import FOREIGN_SELECTOR
 from mlperf_operator.informer import Informer
 from mlperf_operator.node_reconcile import FLEET, NodeReconciler
 from mlperf_operator.node_view import NodeView
-from mlperf_operator.nodes import claims
 from mlperf_operator.nodes.records import (
     DriverPodRecord,
     ForeignPodRecord,
@@ -58,7 +58,7 @@ class DriverController:
             cluster,
             PODS.within(namespace),
             decode_driver_pod,
-            label_selector=f"{naming.COMPONENT_LABEL}={naming.DRIVER_AGENT}",
+            label_selector=naming.DRIVER_SELECTOR,
             index=lambda pod: pod.node,
             on_change=self._pod_changed,
         )
@@ -91,7 +91,7 @@ class DriverController:
     def run_changed(self, key: str) -> None:
         """Look again at the nodes that a run has claimed: it may have ended."""
         for node in self.nodes.store.values():
-            if key in claims.read(node.annotations).runs.values():
+            if key in node.claim.runs.values():
                 self._queue.add(node.name)
 
     def resync(self) -> None:
@@ -107,7 +107,7 @@ class DriverController:
         self._queue.add(record.name)
         if old is None or new is None or (old.wanted, old.mode) != (new.wanted, new.mode):
             self._queue.add(FLEET)
-        for key in (*self.keeper.waiting, *claims.read(record.annotations).runs.values()):
+        for key in (*self.keeper.waiting, *record.claim.runs.values()):
             self._wake_run(key)
 
     def _pod_changed(
@@ -122,7 +122,4 @@ def _same(old: NodeRecord | None, new: NodeRecord | None) -> bool:
     """Say whether only the version of a node differs, as with each heartbeat of its kubelet."""
     if old is None or new is None:
         return False
-    return old == new or all(
-        getattr(old, field) == getattr(new, field)
-        for field in ("uid", "labels", "annotations", "unschedulable", "taints", "ready", "gpus")
-    )
+    return replace(old, resource_version=new.resource_version) == new

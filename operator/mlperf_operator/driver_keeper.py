@@ -13,7 +13,7 @@ from mlperf_operator.cluster import Cluster
 from mlperf_operator.inputs import NotReadyError
 from mlperf_operator.node_view import NodeView
 from mlperf_operator.nodes import claims, state
-from mlperf_operator.nodes.choice import Fleet, Take, Use, choose, wanted_driver
+from mlperf_operator.nodes.choice import Fleet, Take, Use, choose, claimed_by, wanted_driver
 from mlperf_operator.nodes.records import NodeRecord
 from mlperf_operator.nodes.step import GpuPod
 from mlperf_operator.observed import Blocked, DriverView, RunRecord
@@ -84,10 +84,10 @@ class DriverKeeper:
     def view(self, run: MLPerfRun, node: str | None) -> DriverView | None:
         """Return how the driver stands on the node that the run is or was on, else on the one that it claimed."""
         uid = run.metadata.uid
-        record = self._view.get(node) if node else self._claimed_by(uid)
+        record = self._view.get(node) if node else claimed_by(run, self._view.all())
         if record is None:
             return None
-        claim, told = claims.read(record.annotations), state.read(record.annotations)
+        claim, told = record.claim, record.told
         claimed = uid in claim.runs
         if claimed and (told is None or told.version not in (None, claim.version)):
             # Claimed just now: the report, if there is one, is about the driver before.
@@ -109,9 +109,6 @@ class DriverKeeper:
             fabric_manager=seen.fabric_manager,
             managed_by=seen.managed_by,
         )
-
-    def _claimed_by(self, uid: str) -> NodeRecord | None:
-        return next((node for node in self._view.all() if uid in claims.read(node.annotations).runs), None)
 
     def is_alive(self, key: str, uid: str) -> bool:
         """Say whether a run holds its node: until it has finished, but not while it is suspended without a Job."""
@@ -147,7 +144,7 @@ class DriverKeeper:
         if isinstance(node, Blocked):
             return node
         meta = run.metadata
-        claim = claims.read(node.annotations).pruned(self.is_alive)
+        claim = node.claim.pruned(self.is_alive)
         claim = claim.joined(meta.uid, f"{meta.namespace}/{meta.name}", choice.version)
         patch = {"metadata": {"annotations": {naming.DRIVER_CLAIM_ANNOTATION: claims.write(claim)}}}
         stored = await self._view.patch(node, patch)
@@ -162,7 +159,7 @@ class DriverKeeper:
             return nodes[0]
         turn = self._whose_turn(nodes)
         for node in nodes:
-            if claims.read(node.annotations).pruned(self.is_alive).runs:
+            if node.claim.pruned(self.is_alive).runs:
                 return node
             if node.name in turn and not await self._is_busy(node.name):
                 return node
@@ -196,7 +193,7 @@ def _all_in_use(busy: Mapping[str, Sequence[GpuPod]], nodes: int) -> Blocked:
 
 
 def _check_fabric_manager(run: MLPerfRun, node: NodeRecord) -> None:
-    told = state.read(node.annotations)
+    told = node.told
     if run.spec.driver.fabric_manager is FabricManagerPolicy.REQUIRED and (told is None or told.fabric_manager is None):
         text = f"driver.fabricManager is Required and node {node.name} has none: it has no NVSwitch; set it to Auto"
         raise NotReadyError(Blocked("FabricManagerMissing", text))

@@ -5,8 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.alias_generators import to_camel
+from pydantic import Field, StringConstraints
+
+from mlperf_operator.models import Lenient
+
+MANAGED_HERE, MANAGED_BY_HOST = "mlperf-operator", "host"
+"""NodeReport.managed_by: a driver that a driver pod installed, and one that was there before."""
 
 MAX_MESSAGE = 1500
 """Longest message in bytes: the whole report must fit a termination message of 4,096."""
@@ -89,11 +93,7 @@ REMEDIES: dict[Reason, str] = {
 ShortMessage = Annotated[str, StringConstraints(max_length=MAX_MESSAGE)]
 
 
-class _Report(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
-
-
-class GpuUser(_Report):
+class GpuUser(Lenient):
     """A process that has a GPU open."""
 
     pid: int
@@ -102,7 +102,7 @@ class GpuUser(_Report):
     """The pod that it belongs to, by its cgroup."""
 
 
-class NodeReport(_Report):
+class NodeReport(Lenient):
     """What a driver pod found or did. The init container's termination message, and each line of the main one's log."""
 
     ready: bool = Field(description="Whether everything matches.")

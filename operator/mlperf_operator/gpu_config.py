@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError
 
 from mlperf_operator.api.v1alpha1 import ConfigOverride, ConfigVersion, Scenario
 from mlperf_operator.config_values import Value, checked
+from mlperf_operator.models import Strict
 from mlperf_operator.suites import FieldType
 
 _WORKLOADS = {
@@ -43,11 +43,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-
-class ConfigEntry(_Data):
+class ConfigEntry(Strict):
     """The values of one benchmark, scenario and config version."""
 
     benchmark: str = Field(description="Benchmark, such as bert.")
@@ -57,7 +53,7 @@ class ConfigEntry(_Data):
     origin: str = Field(description="Where the values come from.")
 
 
-class SystemConfig(_Data):
+class SystemConfig(Strict):
     """A file of gpu_configs/."""
 
     system: str = Field(description="System under test, as the harness's KnownSystem names it.")

@@ -45,6 +45,8 @@ DRIVER_DIGEST_LABEL = f"{GROUP}/driver-digest"
 DRIVER_AGENT = "driver-agent"
 """Component of the driver pods."""
 
+DRIVER_SELECTOR = f"{COMPONENT_LABEL}={DRIVER_AGENT}"
+
 
 def job_name(run: MLPerfRun) -> str:
     """Name of the run's Job: the run's own."""

@@ -71,6 +71,7 @@ class NodeReconciler:
         self._images = images
         self._namespace = namespace
         self._now = now
+        self._daemon_sets: dict[str, Mapping[str, Any]] = {}
         self._applied: dict[str, str] = {}
         self._told: dict[str, _Told] = {}
         """By node."""
@@ -101,7 +102,7 @@ class NodeReconciler:
             return SOON
 
     async def _world(self, node: NodeRecord) -> World:
-        claim = claims.read(node.annotations).pruned(self._keeper.is_alive)
+        claim = node.claim.pruned(self._keeper.is_alive)
         pods = tuple(self._view.driver_pods(node.name))
         world = World(
             node=node,
@@ -141,8 +142,13 @@ class NodeReconciler:
             told = self._told[pod.node] = _Told(pod.uid, pod.ready, parsed(log.strip()))
         return told.report
 
-    def _daemon_set(self, mode: Mode, driver: Driver | None) -> dict[str, Any]:
-        return driver_daemon_set(mode, driver, self._settings, self._images, self._namespace)
+    def _daemon_set(self, mode: Mode, driver: Driver | None) -> Mapping[str, Any]:
+        """Return the DaemonSet of a mode and version: made once, since all that it is made from stays as it is."""
+        name = daemon_set_name(mode, driver)
+        if name not in self._daemon_sets:
+            body = driver_daemon_set(mode, driver, self._settings, self._images, self._namespace)
+            self._daemon_sets[name] = body
+        return self._daemon_sets[name]
 
     async def _act(self, world: World, step: Step) -> timedelta | None:
         node, again = world.node, step.again
@@ -152,7 +158,7 @@ class NodeReconciler:
         patch = node_patch(world, step)
         if patch:
             stored = await self._view.patch(node, patch)
-            await self._tell(state.read(node.annotations), step.report, stored)
+            await self._tell(node.told, step.report, stored)
         for pod in step.evict:
             try:
                 await self._cluster.evict(pod.namespace, pod.name, pod.uid)
@@ -186,8 +192,7 @@ class NodeReconciler:
 
     async def _sweep(self) -> None:
         """Delete the DaemonSets that no node needs any more."""
-        selector = f"{naming.COMPONENT_LABEL}={naming.DRIVER_AGENT}"
-        for body in await self._cluster.list_in(DAEMON_SETS, self._namespace, selector):
+        for body in await self._cluster.list_in(DAEMON_SETS, self._namespace, naming.DRIVER_SELECTOR):
             meta = body["metadata"]
             # Asked each time: a node may have been labelled while the one before was deleted.
             if meta["name"] not in self._needed() and not self._is_used(body):

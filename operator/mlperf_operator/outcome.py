@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from mlperf_operator.api.v1alpha1 import ConditionStatus, ConditionType, MLPerfRun
+from mlperf_operator.api.v1alpha1 import Condition, ConditionStatus, ConditionType, MLPerfRun
 from mlperf_operator.observed import ContainerRecord, JobRecord, Observed, PodRecord, parse_time
 from mlperf_operator.resources.job import FAIL_CODES
 from mlperf_operator.stages import current_stage, failed_stage, reason_of, sentence, termination
@@ -78,14 +78,18 @@ def _without_job(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
 
 def _resumes(run: MLPerfRun) -> bool:
     """Say whether the status still says Suspended: the time to start is counted from when it says otherwise."""
-    stored = next((c for c in run.status.conditions if c.type is ConditionType.SUSPENDED), None)
+    stored = _stored_suspended(run)
     return stored is not None and stored.status is ConditionStatus.TRUE
+
+
+def _stored_suspended(run: MLPerfRun) -> Condition | None:
+    return next((c for c in run.status.conditions if c.type is ConditionType.SUSPENDED), None)
 
 
 def start_deadline(run: MLPerfRun) -> datetime:
     """Return until when the run's Job has to be there: counted from the creation, or from the end of a suspension."""
     created = parse_time(run.metadata.creation_timestamp) or datetime.fromtimestamp(0, UTC)
-    suspended = next((c for c in run.status.conditions if c.type is ConditionType.SUSPENDED), None)
+    suspended = _stored_suspended(run)
     resumed = suspended is not None and suspended.status is ConditionStatus.FALSE
     since = parse_time(suspended.last_transition_time) if suspended is not None and resumed else None
     return max(created, since or created) + timedelta(seconds=run.spec.start_timeout_seconds)

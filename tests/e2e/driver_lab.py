@@ -129,7 +129,7 @@ class GpuNode:
         return [e["reason"] for e in found if e.get("source", {}).get("component") == naming.MANAGER]
 
     def driver_pods(self) -> list[dict[str, Any]]:
-        selector = f"{naming.COMPONENT_LABEL}={naming.DRIVER_AGENT}"
+        selector = naming.DRIVER_SELECTOR
         return list(self.cluster.get("pods", "-n", NAMESPACE, "-l", selector)["items"])
 
     def agents(self) -> list[int]:

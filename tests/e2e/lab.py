@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from installation import NAMESPACE, RELEASE, Cluster, condition, wait_until_finished
+from installation import Cluster, condition, wait_until_finished
 
 FINISH_SECONDS = 180.0
 STEP_SECONDS = 60.0
@@ -55,12 +55,6 @@ def wait_for(what: str, found: Callable[[], Any], seconds: float = STEP_SECONDS)
             return answer
         time.sleep(0.1)
     raise AssertionError(f"{what}: not within {seconds:g} s")
-
-
-def operator_pods(cluster: Cluster) -> list[dict[str, Any]]:
-    """The pods of the operator's Deployment; that of `helm test` is none."""
-    selector = f"app.kubernetes.io/name=mlperf-operator,app.kubernetes.io/instance={RELEASE}"
-    return list(cluster.get("pods", "-n", NAMESPACE, "-l", selector)["items"])
 
 
 @dataclass(frozen=True)

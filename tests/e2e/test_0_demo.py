@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from e2e.lab import operator_pods
-from installation import BUILD, NAMESPACE, RELEASE, REPOSITORY, Cluster
+from installation import BUILD, NAMESPACE, RELEASE, REPOSITORY, Cluster, operator_pods
 
 pytestmark = pytest.mark.e2e
 

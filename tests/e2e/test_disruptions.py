@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from e2e.lab import Run, container_state, manifest, operator_pods, processes, reasons, send, wait_for
-from installation import NAMESPACE, RELEASE, Cluster, condition
+from e2e.lab import Run, container_state, manifest, processes, reasons, send, wait_for
+from installation import NAMESPACE, RELEASE, Cluster, condition, operator_pods
 from mlperf_operator.resources.containers import COLLECT, PREPARE_STAGES, RUN
 
 pytestmark = pytest.mark.e2e

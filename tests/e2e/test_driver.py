@@ -18,9 +18,9 @@ from local_cluster.errors import RefusalError
 
 from e2e import lab
 from e2e.driver_lab import GPU, GPU_IMAGE, GPU_SUITE, GPUS, GpuNode, driver_values, gpu_node, gpu_suite, occupy
-from e2e.lab import Run, manifest, operator_pods, processes, send, wait_for
+from e2e.lab import Run, manifest, processes, send, wait_for
 from e2e.suites import OPERATOR_VALUES
-from installation import BUILD, NAMESPACE, Cluster, condition, install, launcher
+from installation import BUILD, NAMESPACE, Cluster, condition, install, launcher, operator_pods
 from mlperf_operator import naming
 from node import debian_root, repository
 from node.node import Node

@@ -8,8 +8,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from mlperf_operator.models import Lenient, Strict
 
 GROUP = "mlperf.dev"
 VERSION = "v1alpha1"
@@ -141,21 +142,13 @@ LabelKey = Annotated[
 LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-
-class _StatusModel(_Model):
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
-
-
-class LocalReference(_Model):
+class LocalReference(Strict):
     """An object in the run's own namespace."""
 
     name: DnsName = Field(description="Name of the object.")
 
 
-class BenchmarkRequest(_Model):
+class BenchmarkRequest(Strict):
     """One benchmark and the scenarios to run it in."""
 
     name: BenchmarkName = Field(
@@ -170,7 +163,7 @@ class BenchmarkRequest(_Model):
     )
 
 
-class ConfigOverride(_Model):
+class ConfigOverride(Strict):
     """One field of the harness's configuration, set for one benchmark and scenario."""
 
     benchmark: BenchmarkName = Field(description="Benchmark whose configuration is changed.")
@@ -181,7 +174,7 @@ class ConfigOverride(_Model):
     )
 
 
-class GpuConfigSpec(_Model):
+class GpuConfigSpec(Strict):
     """Where the harness's configuration for the system comes from, beyond the operator's own gpu_configs."""
 
     config_map_ref: LocalReference | None = Field(
@@ -197,7 +190,7 @@ class GpuConfigSpec(_Model):
     )
 
 
-class DriverSpec(_Model):
+class DriverSpec(Strict):
     """What the run asks of the node's NVIDIA driver."""
 
     policy: DriverPolicy = Field(
@@ -216,7 +209,7 @@ class DriverSpec(_Model):
     )
 
 
-class GpuSpec(_Model):
+class GpuSpec(Strict):
     """The GPUs of the run."""
 
     access: GpuAccess = Field(default=GpuAccess.DEVICE_PLUGIN, description="How containers get GPUs.")
@@ -225,7 +218,7 @@ class GpuSpec(_Model):
     )
 
 
-class EnvironmentSpec(_Model):
+class EnvironmentSpec(Strict):
     """The environment that the harness needs beyond its image."""
 
     strategy: EnvironmentStrategy = Field(
@@ -234,7 +227,7 @@ class EnvironmentSpec(_Model):
     )
 
 
-class ClaimTemplate(_Model):
+class ClaimTemplate(Strict):
     """A PersistentVolumeClaim that the operator makes for the run. It is kept when the run is deleted."""
 
     storage_class_name: DnsName | None = Field(default=None, description="Default: the cluster's default StorageClass.")
@@ -245,20 +238,20 @@ class ClaimTemplate(_Model):
     delete_with_run: bool = Field(default=False, description="Delete the claim, and what it holds, with the run.")
 
 
-class EmptyDirVolume(_Model):
+class EmptyDirVolume(Strict):
     """A volume that lives and dies with the pod."""
 
     size_limit: Quantity | None = Field(default=None, description="Most that it may hold, such as 2Gi.")
     medium: Literal["Disk", "Memory"] = Field(default="Disk", description="Memory makes it a tmpfs.")
 
 
-class HostPathVolume(_Model):
+class HostPathVolume(Strict):
     """A folder of the node."""
 
     path: AbsolutePath = Field(description="Absolute path below one of the prefixes that the administrator allows.")
 
 
-class VolumeSpec(_Model):
+class VolumeSpec(Strict):
     """Where files are kept: exactly one of the four."""
 
     claim_name: DnsName | None = Field(default=None, description="An existing PersistentVolumeClaim.")
@@ -277,7 +270,7 @@ class VolumeSpec(_Model):
         return self
 
 
-class Toleration(_Model):
+class Toleration(Strict):
     """A Kubernetes toleration."""
 
     key: LabelKey | None = Field(default=None, description="Taint key; empty with operator Exists matches all.")
@@ -289,21 +282,21 @@ class Toleration(_Model):
     toleration_seconds: int | None = Field(default=None, ge=0, description="Only with NoExecute: for how long.")
 
 
-class ResourceAmounts(_Model):
+class ResourceAmounts(Strict):
     """CPU and memory of the run container."""
 
     cpu: Quantity | None = Field(default=None, description="CPU, such as 8 or 500m.")
     memory: Quantity | None = Field(default=None, description="Memory, such as 64Gi.")
 
 
-class ResourcesSpec(_Model):
+class ResourcesSpec(Strict):
     """Requests and limits of every make stage and of the run."""
 
     requests: ResourceAmounts | None = Field(default=None, description="What the scheduler reserves.")
     limits: ResourceAmounts | None = Field(default=None, description="What the containers may use at most.")
 
 
-class Expectation(_Model):
+class Expectation(Strict):
     """A bound that a result's metric is held against. A miss is a condition, not a failure."""
 
     benchmark: BenchmarkName = Field(description="Benchmark of the result.")
@@ -315,7 +308,7 @@ class Expectation(_Model):
     max: DecimalString | None = Field(default=None, description="Largest value that meets it, as a decimal string.")
 
 
-class MLPerfRunSpec(_Model):
+class MLPerfRunSpec(Strict):
     """What to measure, where, and how. Immutable but for suspend and ttlSecondsAfterFinished."""
 
     suite: ShortDnsName = Field(
@@ -410,7 +403,7 @@ class MLPerfRunSpec(_Model):
     )
 
 
-class Condition(_StatusModel):
+class Condition(Lenient):
     """A fact about the run, by the Kubernetes conventions."""
 
     type: ConditionType = Field(description="Which fact.")
@@ -425,7 +418,7 @@ class Condition(_StatusModel):
     )
 
 
-class StageStatus(_StatusModel):
+class StageStatus(Lenient):
     """One stage of the run's pod."""
 
     name: str = Field(description="Name of the container.")
@@ -442,7 +435,7 @@ class StageStatus(_StatusModel):
     )
 
 
-class DriverStatus(_StatusModel):
+class DriverStatus(Lenient):
     """The node's driver as found."""
 
     version: str | None = Field(default=None, description="Driver version.")
@@ -452,14 +445,14 @@ class DriverStatus(_StatusModel):
     )
 
 
-class GpuStatus(_StatusModel):
+class GpuStatus(Lenient):
     """The GPUs as found."""
 
     product: str | None = Field(default=None, description="Product name, such as NVIDIA A100-SXM4-40GB.")
     count: int | None = Field(default=None, description="How many.")
 
 
-class Metric(_StatusModel):
+class Metric(Lenient):
     """A result's official primary metric."""
 
     name: str = Field(description="Name in LoadGen's detail log, such as result_samples_per_second.")
@@ -467,7 +460,7 @@ class Metric(_StatusModel):
     unit: str = Field(description="samples/s, ns, ms or tokens/s.")
 
 
-class AccuracyItem(_StatusModel):
+class AccuracyItem(Lenient):
     """One accuracy metric against its threshold."""
 
     name: str = Field(description="Metric, such as F1 or DICE.")
@@ -476,7 +469,7 @@ class AccuracyItem(_StatusModel):
     passed: bool | None = Field(default=None, description="Whether it was reached; unset when no threshold is known.")
 
 
-class ResultStatus(_StatusModel):
+class ResultStatus(Lenient):
     """One benchmark, scenario and mode: what came out, or why nothing did."""
 
     benchmark: str = Field(description="Benchmark, such as bert.")
@@ -503,14 +496,14 @@ class ResultStatus(_StatusModel):
     )
 
 
-class Artifacts(_StatusModel):
+class Artifacts(Lenient):
     """Where the run's files are."""
 
     claim: str | None = Field(default=None, description="PersistentVolumeClaim; unset for emptyDir and hostPath.")
     path: str = Field(description="Folder on that volume.")
 
 
-class MLPerfRunStatus(_StatusModel):
+class MLPerfRunStatus(Lenient):
     """What the operator observed."""
 
     observed_generation: int | None = Field(default=None, description="Generation of the spec last acted on.")
@@ -550,7 +543,7 @@ class MLPerfRunStatus(_StatusModel):
     summary: str | None = Field(default=None, description="One line with the results; for the columns.")
 
 
-class ObjectMeta(_StatusModel):
+class ObjectMeta(Lenient):
     """The part of Kubernetes' object metadata that the operator reads."""
 
     name: str
@@ -562,7 +555,7 @@ class ObjectMeta(_StatusModel):
     resource_version: str = ""
 
 
-class MLPerfRun(_StatusModel):
+class MLPerfRun(Lenient):
     """A run of MLPerf Inference on one node."""
 
     api_version: Literal["mlperf.dev/v1alpha1"] = API_VERSION

@@ -65,7 +65,7 @@ def wanted_driver(run: MLPerfRun, suite: Suite, catalogue: Catalogue | None, fle
         return None
     driver = catalogue.find(run.spec.driver.version)
     # With a claim the question was answered: a node that is away for a while, as in an installation, is waited for.
-    if driver is None or policy is DriverPolicy.ENSURE or _claimed_by(run, fleet) is not None:
+    if driver is None or policy is DriverPolicy.ENSURE or claimed_by(run, fleet.nodes) is not None:
         return driver
     return driver if any(not obstacle(run, node, fleet) for node in fleet.nodes if is_opted_in(node)) else None
 
@@ -103,7 +103,7 @@ def _not_schedulable(run: MLPerfRun, node: NodeRecord) -> str:
 
 def _other_gpus(node: NodeRecord, fleet: Fleet) -> str:
     """Return how the node's GPUs, where a driver pod has seen them, differ from the system under test."""
-    told = state.read(node.annotations)
+    told = node.told
     if told is None or not told.gpus:
         return ""
     if told.gpus < fleet.gpus:
@@ -130,7 +130,7 @@ def _matches(taint: Taint, toleration: Toleration) -> bool:
 
 def choose(run: MLPerfRun, driver: Driver, fleet: Fleet) -> Choice:
     """Return the node that a run uses, those that it may claim, or what it waits for."""
-    own = _claimed_by(run, fleet)
+    own = claimed_by(run, fleet.nodes)
     if own is not None:
         return _claimed(run, driver, own, fleet)
     opted_in = [node for node in fleet.nodes if is_opted_in(node)]
@@ -141,15 +141,16 @@ def choose(run: MLPerfRun, driver: Driver, fleet: Fleet) -> Choice:
     free = [node for node in fitting if not _others(node, driver, fleet).runs]
     if not free:
         return _conflict(fitting, driver, fleet)
-    there_is_room = [node for node in free if not claims.read(node.annotations).pruned(fleet.is_alive).is_full]
+    there_is_room = [node for node in free if not node.claim.pruned(fleet.is_alive).is_full]
     if not there_is_room:
         text = f"{claims.MAX_RUNS} runs have claimed {', '.join(node.name for node in free[:MAX_NAMED])} already"
         return Blocked("NodeClaimsFull", f"{text}, and a node takes no more; the run goes on when some have ended")
     return Take(tuple(sorted(there_is_room, key=lambda node: _rank(node, driver, fleet))), driver.version)
 
 
-def _claimed_by(run: MLPerfRun, fleet: Fleet) -> NodeRecord | None:
-    return next((node for node in fleet.nodes if run.metadata.uid in claims.read(node.annotations).runs), None)
+def claimed_by(run: MLPerfRun, nodes: Iterable[NodeRecord]) -> NodeRecord | None:
+    """Return the node that a run has claimed, or None."""
+    return next((node for node in nodes if run.metadata.uid in node.claim.runs), None)
 
 
 def _conflict(nodes: Sequence[NodeRecord], driver: Driver, fleet: Fleet) -> Blocked:
@@ -162,7 +163,7 @@ def _conflict(nodes: Sequence[NodeRecord], driver: Driver, fleet: Fleet) -> Bloc
 
 
 def _claimed(run: MLPerfRun, driver: Driver, node: NodeRecord, fleet: Fleet) -> Choice:
-    version = claims.read(node.annotations).version
+    version = node.claim.version
     if node.driver_ready == version == driver.version:
         return Use(node, version)
     if not is_opted_in(node):
@@ -172,7 +173,7 @@ def _claimed(run: MLPerfRun, driver: Driver, node: NodeRecord, fleet: Fleet) -> 
         # The catalogue changed under a run that waits: the node is asked for the driver that is meant now.
         others = _others(node, driver, fleet).runs.keys() - {run.metadata.uid}
         return _conflict([node], driver, fleet) if others else Take((node,), driver.version)
-    told = state.read(node.annotations)
+    told = node.told
     if told is not None and told.version == version:
         return Blocked(told.reason, f"node {node.name}: {told.message}")
     return Blocked("DriverInstalling", f"node {node.name} gets driver {version}")
@@ -180,7 +181,7 @@ def _claimed(run: MLPerfRun, driver: Driver, node: NodeRecord, fleet: Fleet) -> 
 
 def _others(node: NodeRecord, driver: Driver, fleet: Fleet) -> Claim:
     """Return the claim of living runs that want another version of a node."""
-    claim = claims.read(node.annotations).pruned(fleet.is_alive)
+    claim = node.claim.pruned(fleet.is_alive)
     return claim if claim.version != driver.version else Claim()
 
 
@@ -189,10 +190,10 @@ def _rank(node: NodeRecord, driver: Driver, fleet: Fleet) -> tuple[int, int, str
 
     Last comes where this driver failed before: a run has but one node, and another one may do.
     """
-    users = len(claims.read(node.annotations).pruned(fleet.is_alive).runs)
+    users = len(node.claim.pruned(fleet.is_alive).runs)
     if node.driver_ready == driver.version:
         return (0, users, node.name)
-    told = state.read(node.annotations)
+    told = node.told
     if told is not None and told.phase is state.Phase.FAILED and told.version == driver.version:
         return (3, users, node.name)
     return (2 if users else 1, users, node.name)

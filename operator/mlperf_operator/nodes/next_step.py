@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from mlperf_operator.driver_report import MANAGED_HERE
 from mlperf_operator.nodes import state
 from mlperf_operator.nodes.prepare import prepared
 from mlperf_operator.nodes.state import NodeState, Phase
 from mlperf_operator.nodes.step import RECHECK, Step, World, before, working
 from mlperf_operator.nodes.watch import given_up, is_outdated, watched
-
-OURS = "mlperf-operator"
-"""Who manages a driver that a driver pod installed, as NodeReport.managed_by says it."""
 
 
 def needs_gpu_pods(world: World) -> bool:
@@ -73,7 +71,7 @@ def _idle(world: World) -> Step:
     if told is None or mode is None:
         return Step(report=told)
     there = world.catalogue.find(told.driver) if told.driver is not None else None
-    if there is not None and there.version == told.driver != told.version and told.managed_by == OURS:
+    if there is not None and there.version == told.driver != told.version and told.managed_by == MANAGED_HERE:
         report = working(world, there.version, f"driver {there.version}, which it still has, is watched again")
         return Step(report=report, wanted=there.version, daemon_set=(mode, there), again=RECHECK)
     return given_up(told.version) if told.phase is Phase.WORKING else Step(report=told)

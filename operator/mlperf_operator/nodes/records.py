@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mlperf_operator import naming
 from mlperf_operator.catalogue import Mode
 from mlperf_operator.driver_signs import WATCHED_ANNOTATIONS
+from mlperf_operator.nodes import claims, state
+from mlperf_operator.nodes.claims import Claim
+from mlperf_operator.nodes.state import NodeState
 from mlperf_operator.resources.containers import GPU_RESOURCE
 from mlperf_operator.resources.driver_daemonset import ENSURE, VERIFY
 
@@ -17,7 +21,6 @@ Raw = Mapping[str, Any]
 
 OPT_IN: Mapping[str, Mode] = {"install": "Install", "adopt": "Adopt", "verify": "Verify"}
 """Values of the opt-in label; any other one is no opt-in."""
-
 
 SIGNAL = 128
 """Exit codes above it say that a signal ended the container."""
@@ -49,6 +52,16 @@ class NodeRecord:
     ready: bool
     gpus: int
     """Allocatable nvidia.com/gpu."""
+
+    @cached_property
+    def claim(self) -> Claim:
+        """Who uses its driver. Read once: every run that waits asks every node."""
+        return claims.read(self.annotations)
+
+    @cached_property
+    def told(self) -> NodeState | None:
+        """What its report says, None where there is none that can be read."""
+        return state.read(self.annotations)
 
     @property
     def mode(self) -> Mode | None:

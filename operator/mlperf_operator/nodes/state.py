@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
-from pydantic.alias_generators import to_camel
+from pydantic import ValidationError, field_validator
 
 from mlperf_operator import naming
 from mlperf_operator.driver_report import NodeReport
+from mlperf_operator.models import Lenient
 from mlperf_operator.observed import format_time, parse_time
 
 RETRY_CAP = timedelta(minutes=10)
@@ -27,10 +27,8 @@ class Phase(StrEnum):
     FAILED = "Failed"
 
 
-class NodeState(BaseModel):
+class NodeState(Lenient):
     """What the node's annotation says."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
     phase: Phase
     reason: str

@@ -86,7 +86,7 @@ class Step:
 
 def before(world: World) -> NodeState | None:
     """Return what the node's report says so far."""
-    return state.read(world.node.annotations)
+    return world.node.told
 
 
 def is_ours(node: NodeRecord) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, StringConstraints, model_validator
 
 from mlperf_operator.api.v1alpha1 import BenchmarkName, ConfigVersion, FieldName, Scenario, ShortDnsName
+from mlperf_operator.models import Strict
 
 FieldType = Literal["Integer", "Number", "Boolean", "Word", "Map"]
 """Type of a config field's value. Word: letters, digits and _. Map: benchmark to integer."""
@@ -19,11 +19,7 @@ StageName = Literal["prebuild", "download-data", "download-model", "preprocess-d
 STAGE_ORDER: tuple[StageName, ...] = ("prebuild", "download-data", "download-model", "preprocess-data", "build")
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-
-class Postcondition(_Data):
+class Postcondition(Strict):
     """Files that must be there after a step, whatever its command returned."""
 
     glob: str = Field(description="Absolute path pattern inside the container; ** crosses folders.")
@@ -33,7 +29,7 @@ class Postcondition(_Data):
     sha256: str | None = Field(default=None, description="SHA-256 of each, in hex.")
 
 
-class MakeStep(_Data):
+class MakeStep(Strict):
     """One make target of a stage."""
 
     target: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Make target.")
@@ -48,21 +44,21 @@ class MakeStep(_Data):
     )
 
 
-class StageSpec(_Data):
+class StageSpec(Strict):
     """One init container."""
 
     name: StageName = Field(description="Name of the container.")
     steps: tuple[MakeStep, ...] = Field(description="Make targets in order.")
 
 
-class SuiteBenchmark(_Data):
+class SuiteBenchmark(Strict):
     """A benchmark that the suite has."""
 
     scenarios: tuple[Scenario, ...] = Field(min_length=1, description="Scenarios it has, in running order.")
     variants: dict[ConfigVersion, str] = Field(description="Official name by configVersion, such as bert-99.9.")
 
 
-class SystemSpec(_Data):
+class SystemSpec(Strict):
     """A system under test."""
 
     gpu_product: str | None = Field(default=None, description="GPU name as nvidia-smi prints it, without vendor.")
@@ -72,7 +68,7 @@ class SystemSpec(_Data):
     )
 
 
-class CodeSource(_Data):
+class CodeSource(Strict):
     """Where the code tree comes from."""
 
     path: str | None = Field(default=None, description="Folder of the image.")
@@ -88,7 +84,7 @@ class CodeSource(_Data):
         return self
 
 
-class Suite(_Data):
+class Suite(Strict):
     """A version of a benchmark harness with NVIDIA's make contract."""
 
     name: ShortDnsName = Field(description="Name used in spec.suite.")

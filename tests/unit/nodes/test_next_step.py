@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.driver_report import Reason, encode
+from mlperf_operator.driver_report import MANAGED_HERE, Reason, encode
 from mlperf_operator.nodes import state
 from mlperf_operator.nodes.claims import Claim
-from mlperf_operator.nodes.next_step import OURS, needs_gpu_pods, next_step
+from mlperf_operator.nodes.next_step import needs_gpu_pods, next_step
 from mlperf_operator.nodes.prepare import BUSY_RECHECK
 from mlperf_operator.nodes.records import DriverPodRecord, NodeRecord
 from mlperf_operator.nodes.state import NodeState, Phase
@@ -116,7 +116,7 @@ def test_what_was_begun_for_runs_that_ended_is_taken_back() -> None:
 
 def test_a_change_that_nobody_wants_any_more_goes_back_to_the_driver_that_is_there() -> None:
     ready = labelled(cordoned(node(), by_us=True), wanted=OLD, loaded=OLD, ready=OLD)
-    ready = told(ready, Phase.READY, "Matched", version=OLD, driver=OLD, managed_by=OURS)
+    ready = told(ready, Phase.READY, "Matched", version=OLD, driver=OLD, managed_by=MANAGED_HERE)
     emptied = _after(_step(ready, claim=CLAIM, pods=(), gpu_pods=()), ready)
     step = _step(emptied, pods=())
     assert (step.wanted, _said(step)) == (OLD, (Phase.WORKING, "DriverInstalling"))
@@ -125,7 +125,7 @@ def test_a_change_that_nobody_wants_any_more_goes_back_to_the_driver_that_is_the
 
 def _left(reason: str = "DiskFull", **fields: Any) -> NodeRecord:
     """Return a node on which a change to the newer driver failed, and which has the older one still."""
-    return told(node(), Phase.FAILED, reason, **{"version": NEW, "driver": OLD, "managed_by": OURS, **fields})
+    return told(node(), Phase.FAILED, reason, **{"version": NEW, "driver": OLD, "managed_by": MANAGED_HERE, **fields})
 
 
 def test_after_a_change_that_failed_the_driver_that_the_node_still_has_is_watched_again() -> None:

@@ -10,9 +10,8 @@ from mlperf_operator.agent.driver import modules, services, toolkit
 from mlperf_operator.agent.driver import record as records
 from mlperf_operator.agent.driver.attempt import Attempt, installed
 from mlperf_operator.agent.driver.errors import DriverError
-from mlperf_operator.agent.driver.facts import Facts
 from mlperf_operator.agent.driver.judge import findings
-from mlperf_operator.agent.driver.look import CONTAINERD_CONFIG, look
+from mlperf_operator.agent.driver.look import look_for
 from mlperf_operator.agent.driver.parse import is_toolkit_package
 from mlperf_operator.agent.driver.report import joined
 from mlperf_operator.agent.driver.sources import base, runfile
@@ -173,14 +172,8 @@ def verify(attempt: Attempt) -> DriverError | None:
     attempt.step("Verify")
     deadline = time.monotonic() + _FABRIC_SECONDS
     while True:
-        error = joined(findings(look_at(attempt), attempt.target))
+        error = joined(findings(look_for(attempt.host, attempt.target), attempt.target))
         forming = error is not None and error.reason == Reason.FABRIC_NOT_READY
         if not forming or attempt.termination.asked or time.monotonic() > deadline:
             return error
         time.sleep(_PAUSE_SECONDS)
-
-
-def look_at(attempt: Attempt) -> Facts:
-    """Look at the node again."""
-    wanted = attempt.target.toolkit
-    return look(attempt.host, containerd_config=wanted.containerd_config if wanted else CONTAINERD_CONFIG)

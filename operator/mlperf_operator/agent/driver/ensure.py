@@ -11,7 +11,7 @@ from mlperf_operator.agent.driver.errors import DriverError
 from mlperf_operator.agent.driver.facts import Facts
 from mlperf_operator.agent.driver.host import Host
 from mlperf_operator.agent.driver.judge import findings
-from mlperf_operator.agent.driver.look import CONTAINERD_CONFIG, look
+from mlperf_operator.agent.driver.look import look_for
 from mlperf_operator.agent.driver.prepare import prepare
 from mlperf_operator.agent.driver.report import build, joined
 from mlperf_operator.agent.driver.sources import base, runfile
@@ -19,8 +19,6 @@ from mlperf_operator.agent.driver.undo import NOT_BY_THE_DRIVER, undo
 from mlperf_operator.agent.driver.work import Seen, Wanted, wanted, work
 from mlperf_operator.catalogue import RunFileSource, Target
 from mlperf_operator.driver_report import NodeReport, Reason
-
-MANAGER = "mlperf-operator"
 
 
 def ensure(host: Host, target: Target) -> NodeReport:
@@ -30,18 +28,18 @@ def ensure(host: Host, target: Target) -> NodeReport:
     is not changed, and nothing is asked of the network.
     """
     if target.mode == "Verify" or target.driver is None:
-        facts = _look(host, target)
+        facts = look_for(host, target)
         return _report(host, target, facts, joined(findings(facts, target)))
     termination = Termination()
     try:
         with records.locked(host), termination.heeded():
             return _ensure(host, target, termination)
     except DriverError as error:
-        return _report(host, target, _look(host, target), error)
+        return _report(host, target, look_for(host, target), error)
 
 
 def _ensure(host: Host, target: Target, termination: Termination) -> NodeReport:
-    facts = _look(host, target)
+    facts = look_for(host, target)
     if not facts.gpus:
         raise DriverError(Reason.NO_GPU, "there is no NVIDIA GPU on the PCI bus")
     goal = wanted(target, facts)
@@ -56,11 +54,7 @@ def _ensure(host: Host, target: Target, termination: Termination) -> NodeReport:
         raise refused
     attempt = Attempt(host, target, goal, seen, todo, record, termination)
     error = _make(attempt)
-    return _report(host, target, _look(host, target), error, changed=attempt.changed)
-
-
-def _look(host: Host, target: Target) -> Facts:
-    return look(host, containerd_config=target.toolkit.containerd_config if target.toolkit else CONTAINERD_CONFIG)
+    return _report(host, target, look_for(host, target), error, changed=attempt.changed)
 
 
 def _see(host: Host, target: Target, facts: Facts, goal: Wanted) -> Seen:
@@ -145,7 +139,4 @@ def _host_failed(error: OSError) -> DriverError:
 def _report(
     host: Host, target: Target, facts: Facts, error: DriverError | None, *, changed: bool = False
 ) -> NodeReport:
-    record = records.read(host)
-    ours = record is not None and record.owned
-    managed_by = MANAGER if ours else "host" if facts.loaded is not None else None
-    return build(facts, target, error, changed=changed, managed_by=managed_by)
+    return build(facts, target, error, changed=changed, managed_by=records.managed_by(host, facts))

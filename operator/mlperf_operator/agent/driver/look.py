@@ -14,6 +14,7 @@ from mlperf_operator.agent.driver import parse, services, users
 from mlperf_operator.agent.driver.errors import DriverError
 from mlperf_operator.agent.driver.facts import FabricManager, Facts, Packages, Smi
 from mlperf_operator.agent.driver.host import Done, Host
+from mlperf_operator.catalogue import Target
 from mlperf_operator.driver_report import Reason
 
 PCI = "/sys/bus/pci/devices"
@@ -69,6 +70,12 @@ def look(
         runtime_configured=runtime_configured(host, containerd_config),
         foreign_lock=foreign_lock(host, proc),
     )
+
+
+def look_for(host: Host, target: Target, *, smi: bool = True, proc: Path = Path("/proc")) -> Facts:
+    """Return what is so on the host, where containerd's file is the one that the target names."""
+    config = target.toolkit.containerd_config if target.toolkit is not None else CONTAINERD_CONFIG
+    return look(host, smi=smi, containerd_config=config, proc=proc)
 
 
 def pci_classes(host: Host) -> Iterator[str]:

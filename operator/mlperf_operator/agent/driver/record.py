@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError
 
 from mlperf_operator.agent.driver.errors import DriverError
+from mlperf_operator.agent.driver.facts import Facts
 from mlperf_operator.agent.driver.host import Host
 from mlperf_operator.catalogue import Target
-from mlperf_operator.driver_report import Reason
+from mlperf_operator.driver_report import MANAGED_BY_HOST, MANAGED_HERE, Reason
+from mlperf_operator.models import Lenient
 
 RECORD = "/var/lib/mlperf-operator/driver.json"
 LOG = "/var/log/mlperf-operator/driver.log"
@@ -36,10 +37,8 @@ _AT_REST: dict[str, object] = {
 }
 
 
-class Record(BaseModel):
+class Record(Lenient):
     """What the agent did to this node. It is written before each step, so that a killed pod's successor knows."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
     state: State
     step: str = Field(default="", description="What the agent is at, while Changing.")
@@ -82,6 +81,14 @@ def read(host: Host) -> Record | None:
     except ValidationError as error:
         host.say(f"{RECORD} cannot be understood and counts as none: {error.errors()[0]['msg']}")
         return None
+
+
+def managed_by(host: Host, facts: Facts) -> str | None:
+    """Return whose driver it is: ours by the record, or the host's where one is loaded."""
+    found = read(host)
+    if found is not None and found.owned:
+        return MANAGED_HERE
+    return MANAGED_BY_HOST if facts.loaded is not None else None
 
 
 def write(host: Host, record: Record | None) -> None:

@@ -11,9 +11,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from mlperf_operator.agent.driver import judge, look, record, report
+from mlperf_operator.agent.driver import judge, record, report
 from mlperf_operator.agent.driver.facts import Facts
 from mlperf_operator.agent.driver.host import Host
+from mlperf_operator.agent.driver.look import look_for
 from mlperf_operator.catalogue import Target
 from mlperf_operator.driver_report import REMEDIES, NodeReport, Reason, encode
 
@@ -24,7 +25,6 @@ AGAIN_SECONDS = 10.0
 """How often while something does not match: a fabric needs some time after its manager's start."""
 STALE_SECONDS = 90.0
 """How old the latest look may be. Without persistence daemon nvidia-smi takes long; a hanging one takes longer."""
-OURS, HOSTS = "mlperf-operator", "host"
 _PROGRAMS = ("/usr/bin/nvidia-smi", "/usr/bin/nv-fabricmanager")
 
 Fingerprint = tuple[Facts, tuple[tuple[int, int] | None, ...]]
@@ -52,12 +52,12 @@ class Verifier:
         Args:
             now: seconds of a clock that only goes forward.
         """
-        facts = self._look(smi=False)
+        facts = look_for(self._host, self._target, smi=False, proc=self._proc)
         seen = self._fingerprint(facts)
         if self._full is None or seen != self._seen or self._due(facts, now):
-            self._full, self._seen, self._asked_at = self._look(smi=True), seen, now
+            self._full, self._seen, self._asked_at = look_for(self._host, self._target, proc=self._proc), seen, now
             self._restore_power_limits()
-            self._managed_by = managed_by(self._host, facts)
+            self._managed_by = record.managed_by(self._host, facts)
         full = self._full
         facts = replace(facts, smi=full.smi, product=full.product, links_down=full.links_down)
         error = report.joined(judge.findings(facts, self._target))
@@ -73,11 +73,6 @@ class Verifier:
         reason = Reason.SMI_FAILED
         text = f"no look at the node has ended for {age:.0f} s: a program there hangs. Next: {REMEDIES[reason]}"
         return self.report.model_copy(update={"ready": False, "reason": reason.value, "message": text})
-
-    def _look(self, *, smi: bool) -> Facts:
-        toolkit = self._target.toolkit
-        config = toolkit.containerd_config if toolkit is not None else look.CONTAINERD_CONFIG
-        return look.look(self._host, smi=smi, containerd_config=config, proc=self._proc)
 
     def _fingerprint(self, facts: Facts) -> Fingerprint:
         # Who uses a GPU changes all the time, and a service that fails goes on writing its log.
@@ -110,14 +105,6 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-def managed_by(host: Host, facts: Facts) -> str | None:
-    """Return whose driver it is: ours by the record, or the host's where one is loaded."""
-    found = record.read(host)
-    if found is not None and found.owned:
-        return OURS
-    return HOSTS if facts.loaded is not None else None
 
 
 def answer(path: str, latest: NodeReport | None) -> tuple[HTTPStatus, str]:
