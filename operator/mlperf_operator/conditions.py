@@ -63,7 +63,7 @@ def _accepted(facts: Facts) -> Verdict:
     if facts.refusal is not None:
         return Verdict(_FALSE, facts.refusal.reason, facts.refusal.message)
     snapshot = facts.run.spec.environment.strategy is EnvironmentStrategy.SNAPSHOT
-    if facts.suite is not None and facts.suite.prebuild_installs and snapshot:
+    if facts.suite is not None and facts.suite.prebuild is not None and snapshot:
         text = (
             "the run is possible if its image has what the tree's own prebuild installs: Snapshot, which would carry "
             "that over, is not built yet; name such an image and set environment.strategy to Image"

@@ -52,6 +52,14 @@ class Settings(BaseSettings):
     allow_runtime_class_access: bool = Field(
         default=False, description="Whether gpu.access RuntimeClass, which no quota counts, is possible."
     )
+    harness_parity: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="JSON object: by namespace the scratch claims and host paths, owned by the administrator, that "
+        "runs with securityProfile HarnessParity may use. Empty: the profile is not possible.",
+    )
+    allowed_upload_endpoints: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="S3 endpoints that spec.upload may name. Empty: no uploads."
+    )
     workers: int = Field(default=16, ge=1, le=256, description="Runs reconciled at the same time.")
     health_port: int = Field(default=8081, ge=1, le=65535, description="Port of /healthz and /readyz.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
@@ -62,7 +70,9 @@ class Settings(BaseSettings):
     lease_renew_deadline_seconds: float = Field(default=10, gt=0, description="A leader that cannot renew gives up.")
     lease_retry_seconds: float = Field(default=2, gt=0, description="Pause between tries to renew or to acquire.")
 
-    @field_validator("allowed_host_paths", "allowed_images", "image_pull_secrets", mode="before")
+    @field_validator(
+        *("allowed_host_paths", "allowed_images", "allowed_upload_endpoints", "image_pull_secrets"), mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

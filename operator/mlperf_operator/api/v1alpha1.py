@@ -84,6 +84,59 @@ class EnvironmentStrategy(StrEnum):
     IMAGE = "Image"
 
 
+class SecurityProfile(StrEnum):
+    """What the run's containers may do."""
+
+    MINIMAL = "Minimal"
+    HARNESS_PARITY = "HarnessParity"
+
+
+class PowerSetting(StrEnum):
+    """NVIDIA's `--power_setting`."""
+
+    MAX_P = "MaxP"
+    MAX_Q = "MaxQ"
+
+
+class AuditTest(StrEnum):
+    """MLCommons' compliance tests that NVIDIA's v4.1 harness has."""
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    TEST01 = "TEST01"
+    TEST04 = "TEST04"
+    TEST05 = "TEST05"
+    TEST06 = "TEST06"
+
+
+class BaselinePolicy(StrEnum):
+    """Whether results are held against the operator's own figures for the system."""
+
+    COMPARE = "Compare"
+    IGNORE = "Ignore"
+
+
+class Cause(StrEnum):
+    """Why a result is missing, in one word."""
+
+    NO_REGISTERED_CONFIG = "NoRegisteredConfig"
+    SYSTEM_NOT_MATCHED = "SystemNotMatched"
+    ENGINE_BUILD_FAILED = "EngineBuildFailed"
+    OUT_OF_MEMORY = "OutOfMemory"
+    KILLED = "Killed"
+    TIMED_OUT = "TimedOut"
+    FABRIC_MANAGER = "FabricManager"
+    DRIVER = "Driver"
+    SCRATCH_FULL = "ScratchFull"
+    ACCURACY_SCRIPT_FAILED = "AccuracyScriptFailed"
+    PARTIAL_LOGS = "PartialLogs"
+    STALE_LOGS = "StaleLogs"
+    OTHER_ENGINE = "OtherEngine"
+    HARNESS_FAILED = "HarnessFailed"
+    NO_RESULT = "NoResult"
+    NOT_MEASURED = "NotMeasured"
+
+
 class Validity(StrEnum):
     """LoadGen's own word about a performance result."""
 
@@ -103,6 +156,7 @@ class ConditionType(StrEnum):
     RESULTS_VALID = "ResultsValid"
     ACCURACY_MET = "AccuracyMet"
     EXPECTATIONS_MET = "ExpectationsMet"
+    AUDITS_PASSED = "AuditsPassed"
 
 
 class ConditionStatus(StrEnum):
@@ -225,6 +279,66 @@ class EnvironmentSpec(Strict):
         default=EnvironmentStrategy.SNAPSHOT,
         description="Snapshot: prebuild installs it once, and scratch keeps what it changed. Image: the image has it.",
     )
+    offline: bool = Field(
+        default=False,
+        description="Nothing is fetched from the network: git repositories come from scratch/offline/git, Python "
+        "wheels from scratch/offline/wheels; data and models must be on scratch already.",
+    )
+
+
+class CodeSpec(Strict):
+    """Where the harness's code tree comes from, instead of the suite's own source: exactly one of the two."""
+
+    claim_name: DnsName | None = Field(default=None, description="A PersistentVolumeClaim that holds it.")
+    image: ImageReference | None = Field(
+        default=None, description="An image that holds it, of those that the administrator allows; it needs python3."
+    )
+    path: AbsolutePath = Field(
+        default="/",
+        description="Folder of the claim or image: the tree, or a checkout of the repository that the suite names.",
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> CodeSpec:
+        if (self.claim_name is None) == (self.image is None):
+            msg = "set exactly one of claimName, image"
+            raise ValueError(msg)
+        return self
+
+
+class BaselineSpec(Strict):
+    """How results are held against the operator's own figures for the system. A miss is a condition, not a failure."""
+
+    policy: BaselinePolicy = Field(default=BaselinePolicy.COMPARE, description="Compare or Ignore.")
+    tolerance_percent: int = Field(
+        default=10, ge=0, le=100, description="How far below (a rate) or above (a latency) the figure a result may be."
+    )
+
+
+class S3Upload(Strict):
+    """A bucket of an S3-compatible store that gets a copy of the run's artifacts."""
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9][-A-Za-z0-9.:]*$", max_length=255)] = (
+        Field(description="URL of the store without a path, one that the administrator allows.")
+    )
+    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][-a-z0-9.]{1,61}[a-z0-9]$", max_length=63)] = Field(
+        description="Bucket, which must be there."
+    )
+    prefix: Annotated[str, StringConstraints(pattern=r"^([-A-Za-z0-9_.]+/?)*$", max_length=255)] = Field(
+        default="", description="Put before <namespace>/<name>/<uid>/."
+    )
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]*$", max_length=63)] = Field(
+        default="us-east-1", description="Region that requests are signed for."
+    )
+    credentials_secret: LocalReference = Field(
+        description="Secret with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    )
+
+
+class UploadSpec(Strict):
+    """Where the artifacts are copied to when the run has ended."""
+
+    s3: S3Upload = Field(description="An S3-compatible store.")
 
 
 class ClaimTemplate(Strict):
@@ -336,12 +450,29 @@ class MLPerfRunSpec(Strict):
         default=False,
         description="The harness's short run (--test_run): good for trying things, too short for a submission.",
     )
+    power_setting: PowerSetting = Field(
+        default=PowerSetting.MAX_P,
+        description="MaxQ measures with the power limit of the system's MaxQ values, for the pairs that have some; it "
+        "needs securityProfile HarnessParity.",
+    )
+    audits: list[AuditTest] = Field(
+        default_factory=list,
+        max_length=4,
+        description="Compliance tests to run after the measurements; only those that each requested benchmark has.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
     gpu_config: GpuConfigSpec | None = Field(default=None, description="Changes to the system's configuration values.")
     driver: DriverSpec = Field(default=DriverSpec(), description="What the run asks of the node's driver.")
     gpu: GpuSpec = Field(default=GpuSpec(), description="The run's GPUs. Ignored by suites that use none.")
     environment: EnvironmentSpec = Field(
         default=EnvironmentSpec(), description="How the harness's dependencies come in."
     )
+    security_profile: SecurityProfile = Field(
+        default=SecurityProfile.MINIMAL,
+        description="Minimal: no more than a benchmark needs. HarnessParity: what NVIDIA's own launcher gives, where "
+        "the administrator allows it.",
+    )
+    code: CodeSpec | None = Field(default=None, description="Code tree. Default: the suite's own source.")
     image: ImageReference | None = Field(default=None, description="Container image. Default: the suite's.")
     image_pull_secrets: list[LocalReference] = Field(
         default_factory=list,
@@ -357,6 +488,7 @@ class MLPerfRunSpec(Strict):
     results: VolumeSpec | None = Field(
         default=None, description="Logs and results. Default: a folder of the run's own on the scratch volume."
     )
+    upload: UploadSpec | None = Field(default=None, description="A copy of the artifacts elsewhere. Default: none.")
     node_selector: dict[LabelKey, LabelValue] = Field(
         default_factory=dict, max_length=32, description="Labels that the node must have."
     )
@@ -400,6 +532,9 @@ class MLPerfRunSpec(Strict):
         max_length=32,
         description="Bounds to hold results against.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    baseline: BaselineSpec = Field(
+        default=BaselineSpec(), description="The operator's own figures for the system, where it has some."
     )
 
 
@@ -490,9 +625,27 @@ class ResultStatus(Lenient):
     )
     harness_version: str | None = Field(default=None, description="LoadGen's version.")
     logs: str | None = Field(default=None, description="Folder of the logs on the artifacts volume.")
+    engine_digest: str | None = Field(
+        default=None, description="sha256 over the engines that were measured; one for both modes of a pair."
+    )
+    cause: Cause | None = Field(default=None, description="Why there is no result at all, in one word.")
     missing: str | None = Field(default=None, description="Why there is no result at all.")
     message: Annotated[str, StringConstraints(max_length=1024)] = Field(
         default="", description="LoadGen's reason for INVALID, and warnings."
+    )
+
+
+class AuditStatus(Lenient):
+    """One compliance test of one benchmark and scenario."""
+
+    test: AuditTest = Field(description="Compliance test.")
+    benchmark: str = Field(description="Benchmark, such as bert.")
+    variant: str = Field(description="Benchmark with its accuracy target, such as bert-99.9.")
+    scenario: str = Field(description="LoadGen scenario.")
+    passed: bool | None = Field(default=None, description="Whether it passed; unset where it was not judged.")
+    logs: str | None = Field(default=None, description="Folder of the logs on the artifacts volume.")
+    message: Annotated[str, StringConstraints(max_length=1024)] = Field(
+        default="", description="What the verification said, or why there is none."
     )
 
 
@@ -501,6 +654,13 @@ class Artifacts(Lenient):
 
     claim: str | None = Field(default=None, description="PersistentVolumeClaim; unset for emptyDir and hostPath.")
     path: str = Field(description="Folder on that volume.")
+    manifest_sha256: str | None = Field(
+        default=None, description="sha256 of manifest.json in that folder, which lists every other file with its own."
+    )
+    uploaded_to: str | None = Field(default=None, description="URL of the uploaded copy, once it is whole.")
+    upload_error: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
+        default=None, description="Why there is no uploaded copy, or only a part."
+    )
 
 
 class MLPerfRunStatus(Lenient):
@@ -538,6 +698,11 @@ class MLPerfRunStatus(Lenient):
     results: list[ResultStatus] = Field(
         default_factory=list,
         description="One entry for each requested benchmark, scenario and mode.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    audits: list[AuditStatus] = Field(
+        default_factory=list,
+        description="One entry for each requested compliance test of each benchmark and scenario.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     summary: str | None = Field(default=None, description="One line with the results; for the columns.")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from mlperf_operator.api.v1alpha1 import BenchmarkName, ConfigVersion, FieldName, Scenario, ShortDnsName
+from mlperf_operator.api.v1alpha1 import AuditTest, BenchmarkName, ConfigVersion, FieldName, Scenario, ShortDnsName
 from mlperf_operator.models import Strict
 
 FieldType = Literal["Integer", "Number", "Boolean", "Word", "Map"]
@@ -27,6 +27,11 @@ class Postcondition(Strict):
     min_bytes: int = Field(default=1, ge=0, description="Smallest size of each, in bytes.")
     md5: str | None = Field(default=None, description="MD5 of each, in hex.")
     sha256: str | None = Field(default=None, description="SHA-256 of each, in hex.")
+    gzip: bool = Field(default=False, description="Each must be a gzip file that can be read to its end.")
+    npy_shape: tuple[int, ...] | None = Field(
+        default=None, description="Shape of the array in each, a NumPy .npy file."
+    )
+    json_length: int | None = Field(default=None, ge=0, description="Number of items of the JSON list in each.")
 
 
 class MakeStep(Strict):
@@ -51,16 +56,42 @@ class StageSpec(Strict):
     steps: tuple[MakeStep, ...] = Field(description="Make targets in order.")
 
 
+class Prebuild(Strict):
+    """What the tree's own prebuild puts into an image, as data: run once for a Snapshot, verified for an Image.
+
+    `make prebuild` of the rendered Makefile.docker copies `files` and `scripts` to a folder of their own, without
+    the lines of the scripts that only call one of `leave_out`, and runs the scripts there by bash in order, then
+    `commands`.
+    """
+
+    folder: str = Field(description="Folder of the tree that holds scripts and files.")
+    files: tuple[str, ...] = Field(default=(), description="Files that the scripts read, as patterns in the folder.")
+    scripts: tuple[str, ...] = Field(min_length=1, description="Scripts in order.")
+    leave_out: tuple[str, ...] = Field(
+        default=(), description="Shell functions of the scripts that are not called: they serve other benchmarks only."
+    )
+    environment: dict[str, str] = Field(default_factory=dict, description="Environment of the scripts.")
+    commands: tuple[tuple[str, ...], ...] = Field(default=(), description="Commands after the scripts, one argv each.")
+    programs: tuple[str, ...] = Field(default=(), description="Programs that it brings.")
+    python_modules: tuple[str, ...] = Field(default=(), description="Python modules that it brings, by import name.")
+    paths: tuple[str, ...] = Field(default=(), description="Absolute path patterns of files that it brings.")
+
+
 class SuiteBenchmark(Strict):
     """A benchmark that the suite has."""
 
     scenarios: tuple[Scenario, ...] = Field(min_length=1, description="Scenarios it has, in running order.")
     variants: dict[ConfigVersion, str] = Field(description="Official name by configVersion, such as bert-99.9.")
+    audits: tuple[AuditTest, ...] = Field(default=(), description="Compliance tests it has.")
+    max_q_scenarios: tuple[Scenario, ...] = Field(default=(), description="Scenarios that have MaxQ values.")
 
 
 class SystemSpec(Strict):
     """A system under test."""
 
+    harness_name: Identifier | None = Field(
+        default=None, description="Name in the harness's list of systems. Default: the same."
+    )
     gpu_product: str | None = Field(default=None, description="GPU name as nvidia-smi prints it, without vendor.")
     gpu_count: int = Field(default=0, ge=0, description="Number of GPUs that the system has.")
     make_arguments: tuple[str, ...] = Field(
@@ -104,8 +135,15 @@ class Suite(Strict):
     run_as_root: bool = Field(description="Whether the image needs uid 0.")
     shm_bytes: int = Field(default=0, ge=0, description="Size of /dev/shm in bytes; 0 leaves the runtime's default.")
     memlock: bool = Field(default=False, description="Whether IPC_LOCK is needed.")
-    prebuild_installs: bool = Field(
-        default=False, description="Whether the tree's own prebuild installs what later stages need."
+    prebuild: Prebuild | None = Field(
+        default=None, description="What the tree's own prebuild installs that later stages need. Unset: nothing."
+    )
+    offline_git: dict[str, str] = Field(
+        default_factory=dict,
+        description="Git repositories that the stages clone, by URL, with the name of each below scratch/offline/git.",
+    )
+    device_paths: tuple[str, ...] = Field(
+        default=(), description="Device files of the node that securityProfile HarnessParity brings in."
     )
     keeps_entrypoint: bool = Field(
         default=False, description="Whether the image's entrypoint must run (args, no command)."

@@ -5,11 +5,12 @@ Source: mlcommons/inference_results_v4.1, closed/NVIDIA (README, Makefile.const,
 
 from __future__ import annotations
 
-from mlperf_operator.api.v1alpha1 import ConfigVersion, Scenario
+from mlperf_operator.api.v1alpha1 import AuditTest, ConfigVersion, Scenario
 from mlperf_operator.suites.model import (
     CodeSource,
     MakeStep,
     Postcondition,
+    Prebuild,
     StageSpec,
     Suite,
     SuiteBenchmark,
@@ -20,6 +21,9 @@ MIB = 1024**2
 GIB = 1024**3
 _AMPERE = ("SM=80", "NVSI_ARCH=Ampere")
 _TRITON = "the v4.1 tree cannot build its Triton backend for A100 (BUILD_TRITON=0 in Makefile.docker)"
+
+# RunAuditHandler.is_exempt (code/actionhandler/run_audit.py): TEST04 and TEST06 do nothing for bert and 3d-unet.
+_AUDITS = (AuditTest.TEST01, AuditTest.TEST05)
 
 # Every path is written out: what fails is removed before a retry, and must not be another benchmark's.
 _BERT_DATA = (Postcondition(glob="/scratch/data/squad/dev-v1.1.json", md5="3e85deb501d4e538b6bc56f786231552"),)
@@ -53,6 +57,24 @@ _UNET_TENSORS = (
     Postcondition(glob="/scratch/preprocessed_data/KiTS19/reference/preprocessed_files.pkl"),
 )
 
+# docker/release/Dockerfile, which is what the tree's own prebuild builds. install_mxeval_deps (PHP, JDK, Go, Swift and
+# more) serves mixtral alone, and a dead URL in it ends the script.
+_PREBUILD = Prebuild(
+    folder="docker/common",
+    files=("requirements.x86_64.*.txt",),
+    scripts=("install_apt_deps.sh", "install_pip_deps.sh", "install_misc_deps.sh"),
+    leave_out=("install_mxeval_deps",),
+    environment={"ENV": "release", "BUILD_CONTEXT": "x86_64", "ARCH": "x86_64", "DEBIAN_FRONTEND": "noninteractive"},
+    commands=tuple(
+        ("update-alternatives", "--install", f"/usr/bin/{name}", name, f"/usr/bin/{name}-{version}", version)
+        for version in ("9", "11")
+        for name in ("gcc", "g++")
+    ),
+    programs=("numactl", "ccache"),
+    python_modules=("onnx", "transformers", "typeguard", "nibabel"),
+    paths=("/usr/local/lib/libglog.so*", "/usr/local/lib/libgflags.so*", "/usr/include/boost/version.hpp"),
+)
+
 NVIDIA_V4_1 = Suite(
     name="nvidia-v4.1",
     image="nvcr.io/nvidia/mlperf/mlperf-inference:mlpinf-v4.1-cuda12.4-pytorch24.04-ubuntu22.04-x86_64-release",
@@ -65,17 +87,22 @@ NVIDIA_V4_1 = Suite(
     systems={
         "A100_SXM4_40GBx8": SystemSpec(gpu_product="A100-SXM4-40GB", gpu_count=8, make_arguments=_AMPERE),
         "A100_SXM4_40GBx1": SystemSpec(gpu_product="A100-SXM4-40GB", gpu_count=1, make_arguments=_AMPERE),
-        # The tree's own name for what nvidia-smi calls A100-SXM4-80GB.
-        "A100_SXM_80GBx8": SystemSpec(gpu_product="A100-SXM4-80GB", gpu_count=8, make_arguments=_AMPERE),
+        # The tree has it under another name than nvidia-smi.
+        "A100_SXM4_80GBx8": SystemSpec(
+            harness_name="A100_SXM_80GBx8", gpu_product="A100-SXM4-80GB", gpu_count=8, make_arguments=_AMPERE
+        ),
     },
     benchmarks={
         "bert": SuiteBenchmark(
             scenarios=(Scenario.OFFLINE, Scenario.SERVER, Scenario.SINGLE_STREAM),
             variants={ConfigVersion.DEFAULT: "bert-99", ConfigVersion.HIGH_ACCURACY: "bert-99.9"},
+            audits=_AUDITS,
         ),
         "3d-unet": SuiteBenchmark(
             scenarios=(Scenario.OFFLINE, Scenario.SINGLE_STREAM),
             variants={ConfigVersion.DEFAULT: "3d-unet-99", ConfigVersion.HIGH_ACCURACY: "3d-unet-99.9"},
+            audits=_AUDITS,
+            max_q_scenarios=(Scenario.OFFLINE,),
         ),
     },
     config_versions=(ConfigVersion.DEFAULT, ConfigVersion.HIGH_ACCURACY),
@@ -108,7 +135,13 @@ NVIDIA_V4_1 = Suite(
     run_as_root=True,
     shm_bytes=32 * GIB,
     memlock=True,
-    prebuild_installs=True,
+    prebuild=_PREBUILD,
+    offline_git={
+        "https://github.com/mlcommons/inference.git": "inference.git",
+        "https://github.com/mlcommons/power-dev.git": "power-dev.git",
+        "https://github.com/NVIDIA/DeepLearningExamples.git": "DeepLearningExamples.git",
+    },
+    device_paths=("/dev/fuse",),
     keeps_entrypoint=True,
     # numactl comes with docker/common/install_apt_deps.sh: an image without it lacks what prebuild installs.
     tools=("make", "bash", "git", "wget", "ps", "lscpu", "numactl", "nvidia-cuda-mps-control"),
