@@ -38,6 +38,8 @@ lint: setup ## ruff, import-linter, shellcheck, and no generated file stale.
 	@lint-imports
 	@shellcheck hack/*.sh .ci/run tests/e2e/standin_gpu/nvidia-smi
 	@shellcheck -x tests/node/standin/lib.sh tests/node/standin/bin/*
+	@shellcheck tests/nvidia_tree/image/entrypoint.sh tests/nvidia_tree/image/n* tests/nvidia_tree/image/sudo
+	@find tests/nvidia_tree -name '*.sh' -exec shellcheck -s bash -e SC1091 {} +
 	@python -m mlperf_operator.crd --check
 
 .PHONY: types
@@ -48,11 +50,12 @@ types: setup ## mypy, strict, tests too.
 unit: setup ## Unit and golden tests, with coverage.
 	@$(PYTEST) --cov --cov-report=term --cov-fail-under=90 tests/unit tests/golden
 
-# Kubernetes and Helm, built before the tests that need them: so the minutes show and count for no test.
+# Kubernetes, Helm and an S3 server, built before the tests that need them: so the minutes show and count for no test.
 # Exit code 2 is a refusal, whose reason is said here and by each test that it skips.
 .PHONY: programs
 programs: setup
 	@$(CLUSTER) tools >/dev/null || [ $$? = 2 ]
+	@python hack/s3_server.py >/dev/null || [ $$? = 2 ]
 
 .PHONY: integration
 integration: setup programs ## Against a real API server without nodes, and the driver's agent on a real Debian root.
@@ -61,6 +64,17 @@ integration: setup programs ## Against a real API server without nodes, and the 
 .PHONY: e2e
 e2e: setup programs ## On a real kubelet and containerd.
 	@$(PYTEST) -m e2e --timeout=900 tests/e2e
+
+# Nothing of NVIDIA's is in this repository: who has the tree can hold it against what we say about it.
+.PHONY: test-nvidia-tree
+test-nvidia-tree: setup ## TREE=<.../closed/NVIDIA of v4.1>: the tree takes our overrides and our Makefile.docker.
+	@PYTHONPATH=hack python -m real_tree "$(TREE)"
+
+# Neither MLCommons' checker nor official results are in this repository: docs/artifacts.md says where they are.
+.PHONY: test-checker
+test-checker: setup ## CHECKER=<submission_checker.py> SUBMISSION=<closed/NVIDIA of results v4.1>: it accepts a bundle.
+	@MLPERF_SUBMISSION_CHECKER="$(CHECKER)" MLPERF_SUBMISSION="$(SUBMISSION)" \
+		$(PYTEST) -m integration tests/integration/test_submission_checker.py
 
 .PHONY: fmt
 fmt: setup ## Format the code.
@@ -89,6 +103,15 @@ bench-latency: setup ## From MLPerfRun to Job, and the API requests of a run.
 .PHONY: bench-driver
 bench-driver: setup ## The driver pod against the bare package manager, and a second run on a ready node.
 	@PYTHONPATH=tests:hack/local-cluster python hack/bench_driver.py
+
+.PHONY: bench-parser
+bench-parser: setup ## How fast logs are read on one core, and the memory that a detail log of 1 GB takes.
+	@python hack/bench_parser.py
+
+# In an environment of its own: atheris has packages for Linux on x86_64 alone.
+.PHONY: fuzz
+fuzz: setup ## Fuzz what reads text of others, for FUZZ_SECONDS (600) on one core.
+	@PYTHONPATH=tests uv run --quiet --isolated --no-default-groups --group fuzz python hack/fuzz.py
 
 .PHONY: clean-cluster
 clean-cluster: ## End every local cluster and leave nothing of them.

@@ -6,57 +6,38 @@ settings and for clusters whose CRD is older than the operator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
-from pathlib import PurePosixPath
 
-from mlperf_operator.api.v1alpha1 import DriverPolicy, GpuAccess, MLPerfRun, Scenario, TestMode, VolumeSpec
-from mlperf_operator.catalogue import Catalogue
-from mlperf_operator.suites import Suite
+from mlperf_operator.api.v1alpha1 import (
+    AuditTest,
+    DriverPolicy,
+    EnvironmentStrategy,
+    MLPerfRun,
+    PowerSetting,
+    Scenario,
+    SecurityProfile,
+    TestMode,
+)
+from mlperf_operator.limits import Limits, Policy, Refusal, choices
+from mlperf_operator.permissions import PERMISSIONS
 
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a run is not accepted."""
-
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the administrator allows."""
-
-    suites: Mapping[str, Suite]
-    host_paths: tuple[str, ...] = ()
-    images: tuple[str, ...] = ()
-    drivers: Catalogue | None = None
-    """The driver catalogue; None where driver management is off."""
-    runtime_class_access: bool = False
-    """Whether a run may have every GPU of its node without requesting them."""
+__all__ = ["CONFIG_POLICIES", "POLICIES", "Limits", "Policy", "Refusal", "refusal"]
 
 
-Policy = Callable[[MLPerfRun, Limits], Refusal | None]
-
-
-def refusal(run: MLPerfRun, limits: Limits) -> Refusal | None:
-    """Return why the run is refused, or None when it is accepted."""
-    for policy in POLICIES:
+def refusal(run: MLPerfRun, limits: Limits, policies: Sequence[Policy] | None = None) -> Refusal | None:
+    """Return why the run is refused, by all policies where none are named, or None when it is accepted."""
+    for policy in POLICIES if policies is None else policies:
         found = policy(run, limits)
         if found is not None:
             return found
     return None
 
 
-def _choices(values: Iterable[str]) -> str:
-    return ", ".join(sorted(values)) or "none"
-
-
 def _known(what: str, reason: str, value: str, possible: Collection[str], where: str) -> Refusal | None:
     if value in possible:
         return None
-    return Refusal(reason, f"{what} {value} is not in {where}; possible: {_choices(possible)}")
+    return Refusal(reason, f"{what} {value} is not in {where}; possible: {choices(possible)}")
 
 
 def _suite_exists(run: MLPerfRun, limits: Limits) -> Refusal | None:
@@ -89,7 +70,7 @@ def _config_version_runs(run: MLPerfRun, limits: Limits) -> Refusal | None:
     if version in suite.config_versions:
         return None
     why = suite.refused_config_versions.get(version, f"suite {suite.name} does not have it")
-    possible = _choices(v.value for v in suite.config_versions)
+    possible = choices(v.value for v in suite.config_versions)
     return Refusal("UnsupportedConfigVersion", f"configVersion {version.value}: {why}; possible: {possible}")
 
 
@@ -130,7 +111,58 @@ def _expectations_can_be_met(run: MLPerfRun, limits: Limits) -> Refusal | None:
 
 
 def _named(pairs: Iterable[tuple[str, Scenario]]) -> str:
-    return _choices(f"{benchmark} {scenario.value}" for benchmark, scenario in pairs)
+    return choices(f"{benchmark} {scenario.value}" for benchmark, scenario in pairs)
+
+
+def _audits_exist(run: MLPerfRun, limits: Limits) -> Refusal | None:
+    suite, audits = limits.suites[run.spec.suite], run.spec.audits
+    for request in run.spec.benchmarks:
+        own = suite.benchmarks[request.name].audits
+        absent = [audit.value for audit in audits if audit not in own]
+        if absent:
+            return Refusal(
+                "UnsupportedAudit",
+                f"{request.name} has no {', '.join(absent)} in suite {suite.name}; possible: "
+                f"{choices(_audits_of_all(run, limits))}",
+            )
+    if audits and set(run.spec.test_modes) != set(TestMode):
+        return Refusal(
+            "AuditNeedsResults",
+            "audits compare with a performance and an accuracy result of the same run; set testModes to "
+            f"{', '.join(mode.value for mode in TestMode)}",
+        )
+    if audits and run.spec.power_setting is PowerSetting.MAX_Q:
+        return Refusal(
+            "AuditNeedsResults",
+            "audits of MaxQ results need a power meter's readings beside them, which a run does not take; possible: "
+            f"powerSetting {PowerSetting.MAX_P.value}",
+        )
+    return None
+
+
+def _audits_of_all(run: MLPerfRun, limits: Limits) -> list[str]:
+    suite = limits.suites[run.spec.suite]
+    return [a.value for a in AuditTest if all(a in suite.benchmarks[b.name].audits for b in run.spec.benchmarks)]
+
+
+def _power_setting_possible(run: MLPerfRun, limits: Limits) -> Refusal | None:
+    if run.spec.power_setting is not PowerSetting.MAX_Q:
+        return None
+    suite = limits.suites[run.spec.suite]
+    pairs = {(name, scenario) for name, own in suite.benchmarks.items() for scenario in own.max_q_scenarios}
+    absent = _asked_for(run, limits) - pairs
+    if absent:
+        return Refusal(
+            "UnsupportedPowerSetting",
+            f"powerSetting MaxQ: suite {suite.name} has no MaxQ values for {_named(absent)}; possible: {_named(pairs)}",
+        )
+    if run.spec.security_profile is SecurityProfile.HARNESS_PARITY:
+        return None
+    return Refusal(
+        "PowerSettingNeedsProfile",
+        "powerSetting MaxQ changes the GPUs' power limit, which only securityProfile HarnessParity may; possible: "
+        f"that, or powerSetting {PowerSetting.MAX_P.value}",
+    )
 
 
 def _scratch_lasts(run: MLPerfRun, limits: Limits) -> Refusal | None:
@@ -144,43 +176,17 @@ def _scratch_lasts(run: MLPerfRun, limits: Limits) -> Refusal | None:
     )
 
 
-def _host_paths_allowed(run: MLPerfRun, limits: Limits) -> Refusal | None:
-    for field, volume in (("scratch", run.spec.scratch), ("results", run.spec.results)):
-        path = _host_path(volume)
-        if path is not None and not any(_lies_under(path, prefix) for prefix in limits.host_paths):
-            return Refusal(
-                "HostPathNotAllowed",
-                f"{field}.hostPath {path} is not allowed; the administrator allows: {_choices(limits.host_paths)} "
-                "(chart value allowedHostPaths)",
-            )
-    return None
-
-
-def _host_path(volume: VolumeSpec | None) -> str | None:
-    return volume.host_path.path if volume is not None and volume.host_path is not None else None
-
-
-def _lies_under(path: str, prefix: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return ".." not in parts and parts[: len(PurePosixPath(prefix).parts)] == PurePosixPath(prefix).parts
-
-
-def _image_allowed(run: MLPerfRun, limits: Limits) -> Refusal | None:
-    image, own = run.spec.image, limits.suites[run.spec.suite].image
-    if image is None or image == own or any(_begins_with(image, prefix) for prefix in limits.images):
+def _offline_possible(run: MLPerfRun, limits: Limits) -> Refusal | None:
+    environment = run.spec.environment
+    installs = limits.suites[run.spec.suite].prebuild is not None
+    if not (environment.offline and installs and environment.strategy is EnvironmentStrategy.SNAPSHOT):
         return None
     return Refusal(
-        "ImageNotAllowed",
-        f"image {image} is not allowed; possible: {own}, or what starts with one of: {_choices(limits.images)} "
-        "(chart value allowedImages)",
+        "OfflineNeedsImage",
+        "environment.offline: what the tree's prebuild installs comes from the network (apt, git), so a Snapshot "
+        "cannot be made; possible: environment.strategy Image, with an image that has it (`mlperf-operator "
+        "suite dockerfile`)",
     )
-
-
-def _begins_with(image: str, prefix: str) -> bool:
-    # "registry.example" must allow neither registry.example.evil nor, on another port, registry.example:5000/evil.
-    rest = image.removeprefix(prefix)
-    is_tag = rest.startswith(":") and "/" not in rest
-    return image.startswith(prefix) and (not rest or prefix[-1] in "/:@" or rest[0] in "/@" or is_tag)
 
 
 def _driver_can_be_had(run: MLPerfRun, limits: Limits) -> Refusal | None:
@@ -215,32 +221,23 @@ def _gpu_count_fits(run: MLPerfRun, limits: Limits) -> Refusal | None:
     )
 
 
-def _gpu_access_possible(run: MLPerfRun, limits: Limits) -> Refusal | None:
-    access = run.spec.gpu.access
-    if not limits.suites[run.spec.suite].uses_gpu or access is GpuAccess.DEVICE_PLUGIN:
-        return None
-    if access is GpuAccess.RESOURCE_CLAIM:
-        return Refusal("GPUAccessNotPossible", "gpu.access ResourceClaim is not built yet; possible: DevicePlugin")
-    if limits.runtime_class_access:
-        return None
-    return Refusal(
-        "GPUAccessNotAllowed",
-        "gpu.access RuntimeClass gives a pod every GPU of its node, past quota and scheduler, and the administrator "
-        "has not allowed that (chart value allowRuntimeClassAccess); possible: DevicePlugin",
-    )
-
-
-POLICIES: tuple[Policy, ...] = (
+CONFIG_POLICIES: tuple[Policy, ...] = (
     _suite_exists,
     _system_exists,
     _pairs_exist,
     _config_version_runs,
     _overrides_match,
+)
+"""What a run's configuration values need; the other policies are about where and how it may run."""
+
+POLICIES: tuple[Policy, ...] = (
+    *CONFIG_POLICIES,
     _expectations_can_be_met,
+    _audits_exist,
+    _power_setting_possible,
     _scratch_lasts,
-    _host_paths_allowed,
-    _image_allowed,
+    _offline_possible,
     _driver_can_be_had,
     _gpu_count_fits,
-    _gpu_access_possible,
+    *PERMISSIONS,
 )

@@ -6,10 +6,15 @@ import asyncio
 
 import typer
 
+from mlperf_operator import cli_artifacts, cli_bundle, cli_gpu_config, cli_suite
 from mlperf_operator.cli_results import results
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(results)
+app.command()(cli_bundle.bundle)
+app.add_typer(cli_artifacts.artifacts, name="artifacts")
+app.add_typer(cli_gpu_config.app, name="gpu-config")
+app.add_typer(cli_suite.app, name="suite")
 
 
 @app.command()

@@ -61,11 +61,16 @@ def _refusal(text: str) -> typer.Exit:
 
 def to_item(result: Result) -> dict[str, Any]:
     """Return a result as an item of the printed list: camelCase keys, `error` only where there is one."""
-    item = {to_camel(key): value for key, value in asdict(result).items()}
-    item["accuracy"], item["warnings"] = list(item["accuracy"]), list(item["warnings"])
+    item = {to_camel(key): _wire(value) for key, value in asdict(result).items()}
     if result.error is None:
         del item["error"]
     return item
+
+
+def _wire(value: object) -> object:
+    if isinstance(value, dict):
+        return {to_camel(key): _wire(inner) for key, inner in value.items()}
+    return [_wire(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def print_table(found: list[Result]) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from mlperf_operator.api import v1alpha1
 from mlperf_operator.api_doc import render_api_doc
-from mlperf_operator.crd_rules import expectation_rules, root_rules, spec_rules, volume_rules
+from mlperf_operator.crd_rules import code_rules, expectation_rules, root_rules, spec_rules, volume_rules
 
 CRD_NAME = f"{v1alpha1.PLURAL}.{v1alpha1.GROUP}"
 FILE_NAME = f"{v1alpha1.GROUP}_{v1alpha1.PLURAL}.yaml"
@@ -141,6 +141,7 @@ def build_crd() -> dict[str, Any]:
     spec["x-kubernetes-validations"] = spec_rules(spec)
     for volume in ("scratch", "results"):
         spec["properties"][volume]["x-kubernetes-validations"] = volume_rules()
+    spec["properties"]["code"]["x-kubernetes-validations"] = code_rules()
     spec["properties"]["expectations"]["items"]["x-kubernetes-validations"] = expectation_rules()
     schema = {
         "type": "object",

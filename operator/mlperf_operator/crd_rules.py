@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mlperf_operator.api.v1alpha1 import MAX_NAME_LENGTH
+from mlperf_operator.api.v1alpha1 import MAX_NAME_LENGTH, PowerSetting, SecurityProfile, TestMode
 from mlperf_operator.suites import BUILT_IN, Suite
 
 MUTABLE = ("suspend", "ttlSecondsAfterFinished")
@@ -32,6 +32,11 @@ def volume_rules() -> list[Rule]:
     ]
 
 
+def code_rules() -> list[Rule]:
+    """Return the rules about where the code tree comes from."""
+    return [{"rule": "has(self.claimName) != has(self.image)", "message": "set exactly one of claimName, image"}]
+
+
 def expectation_rules() -> list[Rule]:
     """Return the rules about an expectation."""
     return [{"rule": "has(self.min) || has(self.max)", "message": "set min, max or both"}]
@@ -42,6 +47,7 @@ def spec_rules(spec: Mapping[str, Any]) -> list[Rule]:
     rules = [_immutable(field) for field in spec["properties"] if field not in MUTABLE]
     for suite in BUILT_IN.values():
         rules += _suite_rules(suite)
+    rules += _option_rules()
     requested = "self.benchmarks.exists(b, b.name == x.benchmark && (!has(b.scenarios) || x.scenario in b.scenarios))"
     for field, absent in (
         ("gpuConfig.overrides", "!has(self.gpuConfig) || !has(self.gpuConfig.overrides)"),
@@ -83,6 +89,8 @@ def _suite_rules(suite: Suite) -> list[Rule]:
                 "message": f"{name} in suite {suite.name} has the scenarios {', '.join(own)}",
             }
         )
+        rules.append(_audit_rule(other, suite, name))
+    rules.append(_max_q_rule(other, suite))
     versions = [version.value for version in suite.config_versions]
     why = sorted(set(suite.refused_config_versions.values()))
     text = f"suite {suite.name} has the config versions {', '.join(versions)}" + "".join(f"; {w}" for w in why)
@@ -98,6 +106,54 @@ def _suite_rules(suite: Suite) -> list[Rule]:
             }
         )
     return rules
+
+
+def _option_rules() -> list[Rule]:
+    """Return the rules that hold for every suite's audits and power settings."""
+    modes = [mode.value for mode in TestMode]
+    max_q, parity = PowerSetting.MAX_Q.value, SecurityProfile.HARNESS_PARITY.value
+    return [
+        {
+            "rule": "!has(self.audits) || self.audits.size() == 0 || !has(self.testModes) || "
+            f"self.testModes.size() == {len(modes)}",
+            "message": f"audits compare with results of the same run: set testModes to {', '.join(modes)}",
+        },
+        {
+            "rule": f"!has(self.powerSetting) || self.powerSetting != {_literal(max_q)} || "
+            f"(has(self.securityProfile) && self.securityProfile == {_literal(parity)})",
+            "message": f"powerSetting {max_q} needs securityProfile {parity}",
+        },
+        {
+            "rule": f"!has(self.powerSetting) || self.powerSetting != {_literal(max_q)} || !has(self.audits) || "
+            "self.audits.size() == 0",
+            "message": f"audits are of powerSetting {PowerSetting.MAX_P.value} results only",
+        },
+    ]
+
+
+def _audit_rule(other: str, suite: Suite, name: str) -> Rule:
+    own = [audit.value for audit in suite.benchmarks[name].audits]
+    return {
+        "rule": f"{other}!has(self.audits) || self.benchmarks.all(b, b.name != {_literal(name)}) || "
+        f"self.audits.all(a, a in {_list(own)})",
+        "message": f"{name} in suite {suite.name} has the audits {', '.join(own) or 'none'}",
+    }
+
+
+def _max_q_rule(other: str, suite: Suite) -> Rule:
+    max_q, clauses, possible = PowerSetting.MAX_Q.value, [], []
+    for name, benchmark in suite.benchmarks.items():
+        own = [scenario.value for scenario in benchmark.max_q_scenarios]
+        if own:
+            # Without scenarios a run asks for all that the suite has.
+            unnamed = "!has(b.scenarios) ||" if len(own) == len(benchmark.scenarios) else "has(b.scenarios) &&"
+            clauses.append(f"b.name == {_literal(name)} && ({unnamed} b.scenarios.all(s, s in {_list(own)}))")
+            possible += [f"{name} {scenario}" for scenario in own]
+    return {
+        "rule": f"{other}!has(self.powerSetting) || self.powerSetting != {_literal(max_q)} || "
+        f"self.benchmarks.all(b, {' || '.join(clauses) or 'false'})",
+        "message": f"suite {suite.name} has {max_q} values for {', '.join(possible) or 'nothing'}: ask for these only",
+    }
 
 
 def _choice(other: str, value: str, possible: Iterable[str], text: str) -> Rule:

@@ -31,6 +31,7 @@ _BAD_WHEN_FALSE = frozenset(
         ConditionType.RESULTS_VALID,
         ConditionType.ACCURACY_MET,
         ConditionType.EXPECTATIONS_MET,
+        ConditionType.AUDITS_PASSED,
     }
 )
 _TOLD = _BAD_WHEN_FALSE | {ConditionType.SUSPENDED, ConditionType.PREPARED}

@@ -7,182 +7,208 @@ later wins. They are checked against the fields that the harness has and written
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from pydantic import Field, ValidationError
 
-from mlperf_operator.api.v1alpha1 import ConfigOverride, ConfigVersion, Scenario
-from mlperf_operator.config_values import Value, checked
-from mlperf_operator.models import Strict
-from mlperf_operator.suites import FieldType
+from mlperf_operator.api.v1alpha1 import ConfigOverride, ConfigVersion, PowerSetting, Scenario
+from mlperf_operator.config_schema import (
+    ConfigEntry,
+    ConfigError,
+    SystemConfig,
+    label,
+    load_built_in,
+    merged,
+    over,
+    parse_system_config,
+)
+from mlperf_operator.config_values import Place, Value, checked, missing
+from mlperf_operator.suites import BUILT_IN, Suite
 
-_WORKLOADS = {
-    ConfigVersion.DEFAULT: ("Custom", "k_99"),
-    ConfigVersion.HIGH_ACCURACY: ("Custom", "k_99_9"),
-    ConfigVersion.TRITON: ("Triton", "k_99"),
-    ConfigVersion.HIGH_ACCURACY_TRITON: ("Triton", "k_99_9"),
+__all__ = [
+    "ConfigEntry",
+    "ConfigError",
+    "SystemConfig",
+    "Wanted",
+    "built_in_for",
+    "entry_problems",
+    "load_built_in",
+    "merged",
+    "parse_system_config",
+    "render_overrides",
+    "value_problems",
+]
+
+_ACCURACY_TARGETS = {
+    ConfigVersion.DEFAULT: "k_99",
+    ConfigVersion.HIGH_ACCURACY: "k_99_9",
+    ConfigVersion.TRITON: "k_99",
+    ConfigVersion.HIGH_ACCURACY_TRITON: "k_99_9",
 }
-"""HarnessType and AccuracyTarget by config version (v4.1 code/main.py, --config_ver)."""
+"""AccuracyTarget by config version (v4.1 code/common/constants.py, config_ver_to_workload_setting)."""
+
+_TRITON = (ConfigVersion.TRITON, ConfigVersion.HIGH_ACCURACY_TRITON)
 
 
-class ConfigError(Exception):
-    """Configuration values cannot be used; the message names every problem and what is possible."""
+@dataclass(frozen=True)
+class Wanted:
+    """The configurations that a run asks for."""
+
+    pairs: Sequence[tuple[str, Scenario]]
+    version: ConfigVersion = ConfigVersion.DEFAULT
+    power: PowerSetting = PowerSetting.MAX_P
+    overrides: Sequence[ConfigOverride] = ()
+    """Single values, which win over all others."""
 
 
-class _Loader(yaml.SafeLoader):
-    """Without aliases: a small text with nested ones stands for gigabytes, and anybody may write a ConfigMap."""
+def built_in_for(suite: Suite, system: str) -> SystemConfig | None:
+    """Return the operator's own values for a system of a suite.
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed; write it out", problem_mark=mark)
-        return super().compose_node(parent, index)
-
-
-class ConfigEntry(Strict):
-    """The values of one benchmark, scenario and config version."""
-
-    benchmark: str = Field(description="Benchmark, such as bert.")
-    scenario: Scenario = Field(description="LoadGen scenario.")
-    config_version: ConfigVersion = Field(default=ConfigVersion.DEFAULT, description="Config version.")
-    values: dict[str, Any] = Field(description="Fields of the harness's config class.")
-    origin: str = Field(description="Where the values come from.")
-
-
-class SystemConfig(Strict):
-    """A file of gpu_configs/."""
-
-    system: str = Field(description="System under test, as the harness's KnownSystem names it.")
-    suites: tuple[str, ...] = Field(description="Suites that have the system.")
-    configs: tuple[ConfigEntry, ...] = Field(description="The values.")
-
-    def find(self, benchmark: str, scenario: Scenario, version: ConfigVersion) -> ConfigEntry | None:
-        """Return the last entry for a pair and config version."""
-        wanted = (benchmark, scenario, version)
-        found = [e for e in self.configs if (e.benchmark, e.scenario, e.config_version) == wanted]
-        return found[-1] if found else None
-
-
-def parse_system_config(text: str, name: str) -> SystemConfig:
-    """Read a file of the schema of gpu_configs/*.yaml; `name` is for the error.
-
-    Raises:
-        ConfigError: it is no YAML or not of the schema.
+    An administrator's suite gets those of the system's name, which its own fields and rules then judge: it is a copy
+    of a built-in one with another image, as a rule, and no file here can name it.
     """
-    try:
-        return SystemConfig.model_validate(yaml.load(text, _Loader))  # noqa: S506 - a SafeLoader
-    except ValidationError as error:
-        problems = [f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"{name}: {'; '.join(problems)}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # PyYAML lets some of Python's own errors through: a date with a 13th month, an endless number.
-        raise ConfigError(f"{name}: no YAML: {_yaml_problem(error)}") from error
+    config = load_built_in().get(system)
+    if config is None or (suite.name in BUILT_IN and suite.name not in config.suites):
+        return None
+    return config
 
 
-def _yaml_problem(error: Exception) -> str:
-    """Return what is wrong, without the text around it: who may start a run may not be allowed to read it."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem} in line {error.problem_mark.line + 1}"
-    return type(error).__name__
+def value_problems(suite: Suite, config: SystemConfig, base: SystemConfig | None) -> list[str]:
+    """Return everything in a user's file that the suite cannot take, each with its entry and what is possible.
+
+    Args:
+        suite: The suite.
+        config: The user's file.
+        base: The values that the file's entries lie over.
+    """
+    problems = []
+    if suite.name not in config.suites:
+        problems.append(f"suites has {', '.join(config.suites)} and not {suite.name}")
+    if config.system not in suite.systems:
+        problems.append(f"suite {suite.name} has no system {config.system}; possible: {_choices(suite.systems)}")
+    seen = set()
+    for entry in config.configs:
+        if entry.key in seen:
+            problems.append(f"{entry.label}: there are two entries; make one of them")
+        seen.add(entry.key)
+        problems += [f"{entry.label}: {text}" for text in entry_problems(suite, over(base, entry))]
+    return problems
 
 
-@cache
-def load_built_in() -> Mapping[str, SystemConfig]:
-    """Return the operator's own values by system."""
-    folder = resources.files("mlperf_operator").joinpath("gpu_configs")
-    files = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
-    configs = [parse_system_config(file.read_text(encoding="utf-8"), file.name) for file in files]
-    return {config.system: config for config in configs}
+def entry_problems(suite: Suite, entry: ConfigEntry) -> list[str]:
+    """Return why the suite cannot take an entry, which is complete, or an empty list."""
+    out_of_place = _no_such_configuration(suite, entry)
+    return [out_of_place] if out_of_place else _checked(suite, entry, entry.values)[1]
 
 
-def merged(base: SystemConfig | None, user: Sequence[SystemConfig]) -> SystemConfig | None:
-    """Return the base with a user's entries added; for the same pair and version the user's values win one by one."""
-    for extra in user:
-        if base is None:
-            base = extra
-            continue
-        entries = [_over(base.find(e.benchmark, e.scenario, e.config_version), e) for e in extra.configs]
-        base = base.model_copy(update={"configs": (*base.configs, *entries)})
-    return base
+def _no_such_configuration(suite: Suite, entry: ConfigEntry) -> str | None:
+    """Return why the suite has no such configuration at all."""
+    benchmark = suite.benchmarks.get(entry.benchmark)
+    if benchmark is None:
+        return f"suite {suite.name} has no benchmark {entry.benchmark}; possible: {_choices(suite.benchmarks)}"
+    if entry.scenario not in benchmark.scenarios:
+        possible = ", ".join(scenario.value for scenario in benchmark.scenarios)
+        return f"{entry.benchmark} has no {entry.scenario.value} in suite {suite.name}; possible: {possible}"
+    # One that the suite refuses for a reason of its own is merely never used.
+    if entry.config_version not in (*suite.config_versions, *suite.refused_config_versions):
+        possible = ", ".join(version.value for version in suite.config_versions)
+        return f"suite {suite.name} has no configVersion {entry.config_version.value}; possible: {possible}"
+    if entry.power_setting is PowerSetting.MAX_Q and entry.scenario not in benchmark.max_q_scenarios:
+        pairs = [f"{name} {s.value}" for name, other in suite.benchmarks.items() for s in other.max_q_scenarios]
+        return f"suite {suite.name} has no MaxQ for it; possible: {_choices(pairs)}"
+    return None
 
 
-def _over(base: ConfigEntry | None, entry: ConfigEntry) -> ConfigEntry:
-    if base is None:
-        return entry
-    return entry.model_copy(update={"values": {**base.values, **entry.values}})
+def _checked(suite: Suite, entry: ConfigEntry, values: Mapping[str, object]) -> tuple[dict[str, Value], list[str]]:
+    place = Place(entry.benchmark, entry.scenario, entry.power_setting)
+    good, problems = checked(suite.config_fields, suite.config_rules, place, values)
+    return good, [*problems, *(f"{name} is missing" for name in missing(suite.config_rules, place, values))]
 
 
-def render_overrides(
-    fields: Mapping[str, FieldType],
-    config: SystemConfig,
-    pairs: Iterable[tuple[str, Scenario]],
-    version: ConfigVersion,
-    overrides: Sequence[ConfigOverride] = (),
-) -> dict[str, str]:
+def render_overrides(suite: Suite, config: SystemConfig, wanted: Wanted) -> dict[str, str]:
     """Return the override files by path, for MLPINF_CUSTOM_DEFINITION_PATH, and Makefile.docker.
 
     Every requested pair gets a custom.py: with that variable set the harness reads nothing else, so a pair without one
     has no configuration at all.
 
     Args:
-        fields: The suite's config fields.
+        suite: The suite, which has the system.
         config: The system's values.
-        pairs: The benchmarks and scenarios that the run asks for.
-        version: The config version.
-        overrides: Single values that win.
+        wanted: What the run asks for.
 
     Raises:
         ConfigError: a pair has no values, or a value does not fit its field; all problems at once.
     """
+    if config.system not in suite.systems:
+        raise ConfigError(f"suite {suite.name} has no system {config.system}; possible: {_choices(suite.systems)}")
     files = {
-        "Makefile.docker": _template("Makefile.docker.j2").render(),
+        "Makefile.docker": _template("Makefile.docker.j2").render(prebuild=suite.prebuild),
         "custom_systems/custom_list.py": "custom_systems = {}\n",
     }
     problems: list[str] = []
-    for benchmark, scenario in pairs:
-        entry = config.find(benchmark, scenario, version)
+    absent: list[str] = []
+    for benchmark, scenario in wanted.pairs:
+        entry = config.find(benchmark, scenario, wanted.version, wanted.power)
         if entry is None:
-            problems.append(_no_entry(config, benchmark, scenario, version))
+            absent.append(label(benchmark, scenario, wanted.version, wanted.power))
             continue
-        own = {o.field: _override(fields, o) for o in overrides if (o.benchmark, o.scenario) == (benchmark, scenario)}
-        values, wrong = checked(fields, {**entry.values, **own})
+        values, wrong = _checked(suite, entry, {**entry.values, **_own(suite, wanted, benchmark, scenario)})
         problems += [f"{benchmark} {scenario.value}: {problem}" for problem in wrong]
-        files[f"custom_configs/{benchmark}/{scenario.value}/custom.py"] = _custom_py(config.system, entry, values)
+        files[f"custom_configs/{benchmark}/{scenario.value}/custom.py"] = _custom_py(suite, config, entry, values)
+    if absent:
+        problems.append(_no_entries(config, wanted, absent))
     if problems:
         raise ConfigError("; ".join(problems))
     return files
 
 
-def _override(fields: Mapping[str, FieldType], override: ConfigOverride) -> object:
+def _own(suite: Suite, wanted: Wanted, benchmark: str, scenario: Scenario) -> dict[str, object]:
+    return {
+        override.field: _override(suite, override)
+        for override in wanted.overrides
+        if (override.benchmark, override.scenario) == (benchmark, scenario)
+    }
+
+
+def _override(suite: Suite, override: ConfigOverride) -> object:
     # An override has no maps; of gpu_batch_size, say, only the number for its own benchmark can be meant.
-    if fields.get(override.field) == "Map":
+    if suite.config_fields.get(override.field) == "Map":
         return {override.benchmark: override.value}
     return override.value
 
 
-def _no_entry(config: SystemConfig, benchmark: str, scenario: Scenario, version: ConfigVersion) -> str:
-    possible = sorted(f"{e.benchmark} {e.scenario.value} {e.config_version.value}" for e in config.configs)
-    wanted = f"{benchmark} {scenario.value} {version.value}"
-    return f"{config.system} has no values for {wanted}; there are: {', '.join(possible)}"
+def _no_entries(config: SystemConfig, wanted: Wanted, absent: Sequence[str]) -> str:
+    """Say what there is instead; with MaxQ, which few pairs have, the pairs that have it."""
+    there = sorted({entry.label for entry in config.configs if entry.power_setting is wanted.power})
+    asked = ", ".join(absent)
+    if wanted.power is PowerSetting.MAX_Q and not there:
+        return f"{config.system} has no values for {asked}; no pair of it has powerSetting MaxQ: use MaxP"
+    return f"{config.system} has no values for {asked}; there are: {', '.join(there)}"
 
 
-def _custom_py(system: str, entry: ConfigEntry, values: Mapping[str, Value]) -> str:
-    harness_type, accuracy_target = _WORKLOADS[entry.config_version]
-    default = entry.config_version is ConfigVersion.DEFAULT
+def _custom_py(suite: Suite, config: SystemConfig, entry: ConfigEntry, values: Mapping[str, Value]) -> str:
+    triton = entry.config_version in _TRITON
+    name = suite.systems[config.system].harness_name or config.system
+    suffixes = [
+        *([entry.config_version.value] if entry.config_version is not ConfigVersion.DEFAULT else []),
+        *([entry.power_setting.value] if entry.power_setting is not PowerSetting.MAX_P else []),
+    ]
     return _template("custom.py.j2").render(
-        system=system,
+        label=entry.label,
+        system=name,
         benchmark=entry.benchmark,
         scenario=entry.scenario.value,
-        config_version=entry.config_version.value,
-        harness_type=harness_type,
-        accuracy_target=accuracy_target,
-        class_name=system if default else f"{system}_{entry.config_version.value}",
-        values=values,
+        harness_type="Triton" if triton else "Custom",
+        accuracy_target=_ACCURACY_TARGETS[entry.config_version],
+        power_setting=entry.power_setting.value,
+        class_name="_".join([name, *suffixes]),
+        values={**values, **({"use_triton": True} if triton else {})},
     )
+
+
+def _choices(values: Iterable[str]) -> str:
+    return ", ".join(sorted(values)) or "none"
 
 
 @cache

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from importlib import resources
 
-from mlperf_operator import gpu_config
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.cluster import CONFIG_MAPS, Cluster
+from mlperf_operator.gpu_config import SystemConfig
 from mlperf_operator.observed import Blocked
 from mlperf_operator.plan import Inputs
 from mlperf_operator.resources.job import Images
-from mlperf_operator.resources.stage_plan import requested_pairs
+from mlperf_operator.resources.overrides import override_files, user_configs
 from mlperf_operator.settings import Settings
 from mlperf_operator.suites import Suite
 
-AGENT_FILES = ("stage.py", "preflight.py")
+AGENT_FILES = (
+    "stage.py",
+    "contents.py",
+    "delta.py",
+    "evidence.py",
+    "keep.py",
+    "preflight.py",
+    "roots.py",
+    "snapshot.py",
+)
 
 
 class NotReadyError(Exception):
@@ -38,7 +47,6 @@ class InputsReader:
         self._cluster = cluster
         self._settings = settings
         self._agent_files = read_agent_files()
-        self._systems = gpu_config.load_built_in()
 
     def images(self, run: MLPerfRun, suite: Suite) -> Images:
         """Return the images of the run's containers."""
@@ -54,7 +62,7 @@ class InputsReader:
 
         Raises:
             NotReadyError: its ConfigMap is not there yet.
-            gpu_config.ConfigError: its configuration values are wrong.
+            ConfigError: its configuration values are wrong.
             ApiError: the API server failed.
         """
         return Inputs(
@@ -65,16 +73,9 @@ class InputsReader:
         )
 
     async def _render(self, run: MLPerfRun, suite: Suite) -> dict[str, str]:
-        config = gpu_config.merged(self._systems.get(run.spec.system), await self._user_configs(run))
-        if config is None:
-            raise gpu_config.ConfigError(
-                f"there are no configuration values for {run.spec.system}; give them in gpuConfig.configMapRef"
-            )
-        overrides = run.spec.gpu_config.overrides if run.spec.gpu_config else []
-        pairs = requested_pairs(run, suite)
-        return gpu_config.render_overrides(suite.config_fields, config, pairs, run.spec.config_version, overrides)
+        return override_files(run, suite, await self._user_configs(run, suite))
 
-    async def _user_configs(self, run: MLPerfRun) -> list[gpu_config.SystemConfig]:
+    async def _user_configs(self, run: MLPerfRun, suite: Suite) -> list[SystemConfig]:
         reference = run.spec.gpu_config.config_map_ref if run.spec.gpu_config else None
         if reference is None:
             return []
@@ -82,14 +83,5 @@ class InputsReader:
         if found is None:
             message = f"gpuConfig names ConfigMap {reference.name}, which is not there; create it"
             raise NotReadyError(Blocked("ConfigMapNotFound", message))
-        parsed = [
-            gpu_config.parse_system_config(text, f"{reference.name}/{key}")
-            for key, text in sorted((found.get("data") or {}).items())
-        ]
-        own = [config for config in parsed if config.system == run.spec.system]
-        if not own:
-            there = ", ".join(sorted({config.system for config in parsed})) or "no file at all"
-            raise gpu_config.ConfigError(
-                f"ConfigMap {reference.name} has no values for {run.spec.system}; it has: {there}"
-            )
-        return own
+        texts = {f"{reference.name}/{key}": text for key, text in (found.get("data") or {}).items()}
+        return user_configs(texts, suite, run.spec.system, f"ConfigMap {reference.name}")

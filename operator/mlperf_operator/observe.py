@@ -11,7 +11,8 @@ from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.cluster import JOBS, ApiError, Cluster
 from mlperf_operator.observed import JobRecord, Observed, PodRecord, Report, RunRecord, decode_job, parse_time
-from mlperf_operator.report import ReportError, announced, parse_log
+from mlperf_operator.outcome import LAST_WORD_GRACE
+from mlperf_operator.report import ReportError, announced, parse_log, parse_part
 from mlperf_operator.resources.containers import COLLECT
 from mlperf_operator.resources.volumes import outlives_pod
 from mlperf_operator.waiting import POD_EXPECTED_AFTER, stage_moments, waiting_since
@@ -108,16 +109,38 @@ class Observer:
             except ReportError as error:
                 why, hope = str(error), hope or not pods[-1].ended or now < _ended(job) + LOG_DEADLINE
             except ApiError as error:
-                if job.outcome == "Failed" and _may_pass(error) and now < _ended(job) + LOG_DEADLINE:
-                    # A failed run ends with this pass; the queue comes back for what was measured before.
+                if _asks_again(job, error, now):
                     raise
                 why, hope = str(error), True
-        return replace(observed, report_error=final_cause(run, observed, why, now, hope=hope))
+        lost = replace(observed, report_error=final_cause(run, observed, why, now, hope=hope))
+        if job.outcome == "Failed" or lost.report_error:
+            return replace(lost, report=await self._read_part(job, lost, run.metadata.uid, why, now))
+        return lost
 
     async def _read(self, pod: PodRecord, uid: str) -> Report:
         sha256 = announced(pod.container(COLLECT), uid)
         log = await self._cluster.read_log(pod.namespace, pod.name, COLLECT)
         return parse_log(log, uid, sha256)
+
+    async def _read_part(self, job: JobRecord, observed: Observed, uid: str, why: str, now: datetime) -> Report | None:
+        """Return what logs that hold no whole report tell of the pairs that were measured, once no more can come."""
+        for pods in (observed.recovery_pods, observed.pods):
+            if not pods or not (pods[-1].ended or now >= _ended(job) + LAST_WORD_GRACE):
+                continue
+            pod = pods[-1]
+            try:
+                log = await self._cluster.read_log(pod.namespace, pod.name, COLLECT)
+            except ApiError as error:
+                if _asks_again(job, error, now):
+                    raise
+                continue
+            try:
+                return parse_log(log, uid, announced(pod.container(COLLECT), uid))
+            except ReportError:
+                part = parse_part(log, uid, why)
+            if part is not None:
+                return part
+        return None
 
 
 def _is_news(run: MLPerfRun, pod: PodRecord) -> bool:
@@ -156,5 +179,7 @@ def _ended(job: JobRecord) -> datetime:
     return job.ended_at or job.created_at
 
 
-def _may_pass(error: ApiError) -> bool:
-    return error.status in (0, 429) or error.status >= 500
+def _asks_again(job: JobRecord, error: ApiError, now: datetime) -> bool:
+    """Say whether a failed run, which ends with this pass, comes back for what was measured before it failed."""
+    passes = error.status in (0, 429) or error.status >= 500
+    return job.outcome == "Failed" and passes and now < _ended(job) + LOG_DEADLINE

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mlperf_operator.api.v1alpha1 import ResultStatus
+from mlperf_operator.api.v1alpha1 import AuditStatus, ResultStatus
 from mlperf_operator.naming import RUN_LABEL, RUN_UID_LABEL
 
 Raw = Mapping[str, Any]
@@ -94,10 +94,23 @@ class PodRecord:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What became of a run's files, as `collect` said."""
+
+    manifest_sha256: str | None = None
+    uploaded_to: str | None = None
+    upload_error: str | None = None
+
+
+@dataclass(frozen=True)
 class Report:
-    """What `collect` reported for exactly this run's uid, verified by count and sha256."""
+    """What `collect` reported for exactly this run's uid, verified by count and sha256 unless said otherwise."""
 
     results: tuple[ResultStatus, ...]
+    audits: tuple[AuditStatus, ...] = ()
+    kept: Kept = Kept()
+    unverified: str = ""
+    """Why only a part of the report could be read; it is what was measured, and never a success."""
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _suspended(run: MLPerfRun, job: JobRecord) -> Outcome:
 
 
 def _after_completion(observed: Observed) -> Outcome:
-    if observed.report is not None:
+    if observed.report is not None and not observed.report.unverified:
         return Outcome(Phase.COMPLETED, "Completed", "every stage ended well and the results were collected")
     if observed.report_error:
         return Outcome(Phase.FAILED, "ResultsNotCollected", observed.report_error)

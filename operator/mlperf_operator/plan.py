@@ -75,7 +75,7 @@ def desired_objects(run: MLPerfRun, inputs: Inputs) -> list[dict[str, Any]]:
     plan = stage_plan.build_plan(run, inputs.suite, inputs.images.harness)
     return [
         *claims(run),
-        agent_config_map(run, plan, inputs.agent_files),
+        agent_config_map(run, inputs.suite, plan, inputs.agent_files),
         gpu_config_map(run, inputs.override_files),
         job(
             run,

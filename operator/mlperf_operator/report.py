@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any
 
 from pydantic import ValidationError
 
-from mlperf_operator.api.v1alpha1 import ResultStatus
-from mlperf_operator.observed import ContainerRecord, Report
+from mlperf_operator.api.v1alpha1 import AuditStatus, ResultStatus
+from mlperf_operator.observed import ContainerRecord, Kept, Report
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_URL = re.compile(r"[a-z0-9]+://[!-~]{1,1000}")
+_KINDS = ("result", "audit")
+_MAX_TEXT = 1024
 
 
 class ReportError(Exception):
@@ -40,6 +47,7 @@ def parse_log(log: str, uid: str, sha256: str) -> Report:
         ReportError: the log is cut, damaged, or belongs to another run.
     """
     lines = log.splitlines(keepends=True)
+    # A second closing line, once the artifacts are dealt with, says the same and what became of them.
     last = next((i for i in range(len(lines) - 1, -1, -1) if _object(lines[i]).get("kind") == "report"), None)
     if last is None:
         raise ReportError("collect's log holds no report")
@@ -54,21 +62,70 @@ def parse_log(log: str, uid: str, sha256: str) -> Report:
     entries = [_object(line) for line in chosen]
     if any(entry.get("uid") != uid for entry in (*entries, closing)):
         raise ReportError("collect's log belongs to another run")
+    return Report(results=_results(entries), audits=_audits(entries), kept=_kept(closing))
+
+
+def parse_part(log: str, uid: str, why: str) -> Report | None:
+    """Return what can be read of a log that is not whole, None when that is nothing.
+
+    Args:
+        log: What there is of it.
+        uid: The run's; lines of another run are passed over.
+        why: Why the log cannot be read as a whole report.
+    """
+    results: list[ResultStatus] = []
+    audits: list[AuditStatus] = []
+    for line in _last_of_each_step(log.splitlines(keepends=True)):
+        entry = _object(line)
+        if entry.get("uid") != uid:
+            continue
+        try:
+            results += _results([entry])
+            audits += _audits([entry])
+        except ReportError:
+            # It costs this line; the pair is then named as missing.
+            continue
+    if not results and not audits:
+        return None
+    return Report(results=tuple(results), audits=tuple(audits), unverified=why or "it cannot be read whole")
+
+
+def _results(entries: Iterable[dict[str, Any]]) -> tuple[ResultStatus, ...]:
     try:
-        results = tuple(ResultStatus.model_validate(entry.get("result")) for entry in entries)
+        found = tuple(ResultStatus.model_validate(e.get("result")) for e in entries if e.get("kind") == "result")
     except ValidationError as error:
         raise ReportError(f"collect's log holds a result that is none: {error}") from error
-    if not all(isfinite(number) for result in results for number in _numbers(result)):
+    if not all(isfinite(number) for result in found for number in _numbers(result)):
         raise ReportError("collect's log holds a result that is no number")
-    return Report(results=results)
+    return found
 
 
-def _last_of_each_step(lines: list[str]) -> list[str]:
+def _audits(entries: Iterable[dict[str, Any]]) -> tuple[AuditStatus, ...]:
+    try:
+        return tuple(AuditStatus.model_validate(e.get("audit")) for e in entries if e.get("kind") == "audit")
+    except ValidationError as error:
+        raise ReportError(f"collect's log holds an audit that is none: {error}") from error
+
+
+def _kept(closing: dict[str, Any]) -> Kept:
+    """Return what became of the files; not covered by the digest, and so taken only as far as it is well formed."""
+    said = closing.get("artifacts")
+    if not isinstance(said, dict):
+        return Kept()
+    digest, url, error = (said.get(key) for key in ("manifestSha256", "uploadedTo", "uploadError"))
+    return Kept(
+        manifest_sha256=digest if isinstance(digest, str) and _SHA256.fullmatch(digest) else None,
+        uploaded_to=url if isinstance(url, str) and _URL.fullmatch(url) else None,
+        upload_error=error[:_MAX_TEXT] if isinstance(error, str) and error else None,
+    )
+
+
+def _last_of_each_step(lines: Sequence[str]) -> list[str]:
     # A pair that was measured again has a second line, and anything may stand between the lines of a container's log.
     found: dict[str, str] = {}
     for line in lines:
         entry = _object(line)
-        if entry.get("kind") == "result":
+        if entry.get("kind") in _KINDS:
             step = str(entry.get("step"))
             found.pop(step, None)
             found[step] = line

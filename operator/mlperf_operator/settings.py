@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,9 @@ from pydantic_settings import SettingsError as EnvironmentValueError
 
 from mlperf_operator.catalogue import DriverSettings
 from mlperf_operator.suites import BUILT_IN, Suite
+
+_NAME = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+"""Name of a Kubernetes object."""
 
 
 class SettingsError(Exception):
@@ -49,6 +53,10 @@ class Settings(BaseSettings):
     allowed_images: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Prefixes that spec.image may start with. Empty: only the suites' own images."
     )
+    allowed_code_claims: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Claims, as namespace/name, that spec.code.claimName may name. Empty: none.",
+    )
     allow_runtime_class_access: bool = Field(
         default=False, description="Whether gpu.access RuntimeClass, which no quota counts, is possible."
     )
@@ -71,7 +79,9 @@ class Settings(BaseSettings):
     lease_retry_seconds: float = Field(default=2, gt=0, description="Pause between tries to renew or to acquire.")
 
     @field_validator(
-        *("allowed_host_paths", "allowed_images", "allowed_upload_endpoints", "image_pull_secrets"), mode="before"
+        *("allowed_host_paths", "allowed_images", "allowed_code_claims", "allowed_upload_endpoints"),
+        "image_pull_secrets",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -87,6 +97,28 @@ class Settings(BaseSettings):
                 msg = f"{path} is no absolute path"
                 raise ValueError(msg)
         return paths
+
+    @field_validator("allowed_code_claims")
+    @classmethod
+    def _namespaced(cls, claims: tuple[str, ...]) -> tuple[str, ...]:
+        for claim in claims:
+            if not re.fullmatch(f"{_NAME}/{_NAME}", claim):
+                msg = f"{claim!r} is no namespace/name of a claim"
+                raise ValueError(msg)
+        return claims
+
+    @field_validator("harness_parity")
+    @classmethod
+    def _claims_and_paths(cls, allowed: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for namespace, volumes in allowed.items():
+            if not re.fullmatch(_NAME, namespace):
+                msg = f"{namespace!r} is no name of a namespace"
+                raise ValueError(msg)
+            for volume in volumes:
+                if not re.fullmatch(_NAME, volume) and (volume[:1] != "/" or ".." in volume.split("/")):
+                    msg = f"{namespace!r}: {volume} is no name of a claim and no absolute path"
+                    raise ValueError(msg)
+        return allowed
 
     @model_validator(mode="after")
     def _lease_times_in_order(self) -> Settings:

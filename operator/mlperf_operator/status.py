@@ -7,7 +7,9 @@ from datetime import datetime
 
 from mlperf_operator import naming
 from mlperf_operator.acceptance import Refusal
+from mlperf_operator.accounts import account
 from mlperf_operator.api.v1alpha1 import (
+    Artifacts,
     ConditionStatus,
     ConditionType,
     DriverStatus,
@@ -21,7 +23,7 @@ from mlperf_operator.api.v1alpha1 import (
     TestMode,
 )
 from mlperf_operator.conditions import Facts, conditions, status_of
-from mlperf_operator.observed import Observed, PodRecord, format_time
+from mlperf_operator.observed import Kept, Observed, PodRecord, Report, format_time
 from mlperf_operator.outcome import Outcome, outcome
 from mlperf_operator.resources.volumes import artifacts
 from mlperf_operator.stages import interrupted, seen, stage_statuses
@@ -52,13 +54,16 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
     moment = format_time(now)
     reached = outcome(run, observed, now)
     stages = tuple(_stages(run, observed, now))
-    results = observed.report.results if observed.report is not None else None
+    report, accounted = observed.report, account(run, suite, observed, reached)
+    results = accounted.results if report is not None else None
     facts = Facts(
         run=run,
         suite=suite,
         outcome=reached,
         stages=stages,
         results=results,
+        audits=accounted.audits,
+        unverified=report.unverified if report is not None else "",
         blocked=observed.blocked,
         driver=observed.driver,
     )
@@ -71,7 +76,7 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
         pod_name=pod.name if pod is not None else old.pod_name,
         attempts=_attempts(old, observed),
         config_digest=old.config_digest or observed.config_digest or None,
-        artifacts=artifacts(run),
+        artifacts=_artifacts(run, report),
         conditions=conditions(facts, moment),
         stages=list(stages),
         stage=_stage_column(stages, reached),
@@ -79,9 +84,20 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
         node=(pod.node if pod is not None else None) or old.node or _claimed_node(observed),
         driver=_driver(old, observed),
         gpu=_gpu(old, observed),
-        results=list(results or ()),
+        results=list(accounted.results),
+        audits=list(accounted.audits),
         summary=summarize(results) if results is not None else None,
     )
+
+
+def _artifacts(run: MLPerfRun, report: Report | None) -> Artifacts:
+    kept = report.kept if report is not None else Kept()
+    changes = {
+        "manifest_sha256": kept.manifest_sha256,
+        "uploaded_to": kept.uploaded_to,
+        "upload_error": kept.upload_error,
+    }
+    return artifacts(run).model_copy(update=changes)
 
 
 def _stages(run: MLPerfRun, observed: Observed, now: datetime) -> list[StageStatus]:

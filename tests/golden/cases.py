@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlperf_operator.api.v1alpha1 import MLPerfRun
-from mlperf_operator.gpu_config import load_built_in, render_overrides
 from mlperf_operator.plan import Inputs, desired_objects
 from mlperf_operator.resources.job import Images, recovery_job
-from mlperf_operator.resources.stage_plan import requested_pairs
+from mlperf_operator.resources.overrides import override_files
 from mlperf_operator.suites import BUILT_IN
 
 NODE = "aks-nd96-000001"
@@ -37,6 +36,13 @@ def reference(**spec: Any) -> dict[str, Any]:
     return {"suite": "reference-cpu", "system": "CPU_REFERENCE", "benchmarks": [{"name": "digits"}], **spec}
 
 
+def pair(benchmark: str, *scenarios: str) -> list[dict[str, Any]]:
+    return [{"name": benchmark, "scenarios": list(scenarios)}]
+
+
+OFFLINE: dict[str, Any] = {"environment": {"strategy": "Image", "offline": True}}
+STORE = {"endpoint": "https://s3.example:9000", "bucket": "mlperf", "prefix": "a100/", "region": "westeurope"}
+
 CASES = [
     Case("nvidia-default", nvidia(benchmarks=[{"name": "bert"}, {"name": "3d-unet"}])),
     Case(
@@ -62,6 +68,51 @@ CASES = [
             queueName="a100",
         ),
     ),
+    Case("nvidia-single-pair", nvidia(benchmarks=pair("bert", "SingleStream"), testModes=["PerformanceOnly"])),
+    Case("nvidia-test-run", nvidia(benchmarks=pair("bert", "Offline"), testRun=True)),
+    Case(
+        "nvidia-harness-parity-max-q",
+        nvidia(
+            benchmarks=pair("3d-unet", "Offline"),
+            configVersion="HighAccuracy",
+            powerSetting="MaxQ",
+            securityProfile="HarnessParity",
+            results={"claimName": "mlperf-results"},
+        ),
+    ),
+    Case(
+        "nvidia-audits",
+        nvidia(
+            benchmarks=[*pair("bert", "Offline"), *pair("3d-unet", "SingleStream")],
+            audits=["TEST01", "TEST05"],
+        ),
+    ),
+    Case(
+        "nvidia-code-of-a-claim",
+        nvidia(benchmarks=pair("bert", "Offline"), code={"claimName": "mlperf-code", "path": "/v4.1"}),
+    ),
+    Case(
+        "nvidia-code-of-an-image",
+        nvidia(benchmarks=pair("bert", "Offline"), code={"image": "registry.example/mlperf-code:v4.1"}),
+    ),
+    Case("nvidia-offline", nvidia(benchmarks=[*pair("bert", "Offline"), *pair("3d-unet", "Offline")], **OFFLINE)),
+    Case(
+        "nvidia-image-has-the-environment",
+        nvidia(
+            benchmarks=pair("bert", "Offline"),
+            environment={"strategy": "Image"},
+            image="registry.example/mlperf-environment:v4.1",
+        ),
+    ),
+    Case("nvidia-one-gpu", nvidia(system="A100_SXM4_40GBx1", benchmarks=pair("bert", "Offline"))),
+    Case(
+        "nvidia-upload",
+        nvidia(
+            benchmarks=pair("bert", "Offline"),
+            results={"claimTemplate": {"size": "10Gi"}},
+            upload={"s3": {**STORE, "credentialsSecret": {"name": "mlperf-s3"}}},
+        ),
+    ),
     Case("reference-cpu", reference(scratch={"emptyDir": {"sizeLimit": "2Gi", "medium": "Memory"}})),
     Case(
         "reference-cpu-short",
@@ -83,13 +134,7 @@ def objects(case: Case) -> dict[str, dict[str, Any]]:
     images = Images(
         harness=run.spec.image or suite.image, operator="registry.example/mlperf-operator:1", pull_policy="IfNotPresent"
     )
-    overrides = render_overrides(
-        suite.config_fields,
-        load_built_in()[run.spec.system],
-        requested_pairs(run, suite),
-        run.spec.config_version,
-        run.spec.gpu_config.overrides if run.spec.gpu_config else [],
-    )
+    overrides = override_files(run, suite)
     # stage.py and preflight.py have tests of their own; here they would only make every change of theirs show up.
     agent_files = {"preflight.py": "# agent/preflight.py\n", "stage.py": "# agent/stage.py\n"}
     inputs = Inputs(suite=suite, images=images, agent_files=agent_files, override_files=overrides)

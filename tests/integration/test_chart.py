@@ -37,6 +37,9 @@ EVERYTHING: Object = {
     "suites": [{"name": "own"}],
     "allowedHostPaths": ["/mnt/a", "/mnt/b"],
     "allowedImages": ["registry.example/"],
+    "allowedCodeClaims": ["bench/code", "other/code.v1"],
+    "harnessParity": {"bench": ["scratch", "/mnt/a"]},
+    "allowedUploadEndpoints": ["https://s3.example:9000", "http://10.0.0.1"],
     "workers": 4,
     "logLevel": "DEBUG",
     "serviceAccount": {"annotations": {"a": "b"}},
@@ -81,6 +84,11 @@ def test_helm_has_nothing_to_complain_about() -> None:
         ({"allowedHostPaths": ["data"]}, "'/allowedHostPaths/0': 'data' does not match"),
         ({"allowedHostPaths": "/data"}, "'/allowedHostPaths': got string, want array"),
         ({"allowedImages": ["a,b"]}, "'/allowedImages/0'"),
+        ({"allowedCodeClaims": ["code"]}, "'/allowedCodeClaims/0': 'code' does not match"),
+        ({"harnessParity": {"bench": "scratch"}}, "'/harnessParity/bench': got string, want array"),
+        ({"harnessParity": {"bench": ["../a"]}}, "'/harnessParity/bench/0'"),
+        ({"harnessParity": {"Bench": []}}, "'Bench' does not match"),
+        ({"allowedUploadEndpoints": ["s3.example"]}, "'/allowedUploadEndpoints/0'"),
         ({"suites": [{"image": "x"}]}, "'/suites/0': missing property 'name'"),
         ({"suiteImages": {"reference-cpu": ""}}, "'/suiteImages/reference-cpu'"),
         ({"crds": {"instal": True}}, "additional properties 'instal' not allowed"),
@@ -179,6 +187,9 @@ def test_every_value_reaches_the_operator_as_the_setting_it_is(monkeypatch: pyte
     assert settings.suite_images == {"reference-cpu": "registry.example/harness:1"}
     assert settings.allowed_host_paths == ("/mnt/a", "/mnt/b")
     assert settings.allowed_images == ("registry.example/",)
+    assert settings.allowed_code_claims == ("bench/code", "other/code.v1")
+    assert settings.harness_parity == {"bench": ("scratch", "/mnt/a")}
+    assert settings.allowed_upload_endpoints == ("https://s3.example:9000", "http://10.0.0.1")
     assert (settings.workers, settings.log_level) == (4, "DEBUG")
     assert str(settings.suites_file) == "/etc/mlperf-operator/suites.yaml"
 

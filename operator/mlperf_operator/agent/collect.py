@@ -17,13 +17,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlperf_operator.agent import audits, measured
+from mlperf_operator.agent.causes import because, explain
+from mlperf_operator.agent.publish import Publisher
 from mlperf_operator.agent.stage import read_object, write_atomically
-from mlperf_operator.api.v1alpha1 import AccuracyItem, Metric, ResultStatus, TestMode, Validity, to_wire
-from mlperf_operator.results import Result, find_results
+from mlperf_operator.api.v1alpha1 import AuditStatus, Cause, ResultStatus, TestMode, to_wire
 
 POLL_SECONDS = 1.0
-MAX_CAUSE = 1024
-"""Longest cause of a missing result, in characters."""
+
+_OF_A_PAIR = ("benchmark", "variant", "scenario")
 
 
 class Collector:
@@ -32,18 +34,20 @@ class Collector:
     def __init__(self, plan: Mapping[str, Any]) -> None:
         self.uid: str = plan["run"]["uid"]
         self.expected: list[dict[str, Any]] = plan["expected"]
+        self.audits: list[dict[str, Any]] = plan.get("expectedAudits", [])
         self.results = Path(plan["paths"]["results"])
         self._lines: dict[str, str] = {}
         """The last line of each step, in the order in which they were printed; report.py reads the log the same way."""
         self._verdicts: dict[str, str] = {}
         self._records: dict[str, dict[str, Any]] = {}
+        self._publisher = Publisher(plan)
 
     def poll(self) -> None:
         """Report every result that has become known since the last time."""
         for entry in self.expected:
             record = self._record(entry)
             if record.get("reason") == "Completed" and record != self._records.get(entry["step"]):
-                self._report(entry, record, self._read(entry))
+                self._report(entry, record, measured.read(entry, record, self.results))
 
     def finish(self) -> None:
         """Account for what is still missing, close the report, and leave it on the volume too."""
@@ -51,10 +55,11 @@ class Collector:
         for entry in self.expected:
             record = self._record(entry)
             if record != self._records.get(entry["step"]):
-                self._report(entry, record, missing(entry, _cause(record)))
+                self._report(entry, record, measured.missing(entry, explain(record)))
             elif self._is_of_another_engine(entry, record):
-                text = "was measured with another engine than the performance; create the run anew"
-                self._report(entry, record, missing(entry, text))
+                self._report(entry, record, measured.missing(entry, because(Cause.OTHER_ENGINE)))
+        for entry in self.audits:
+            self._report_audit(entry, self._record(entry))
         sha256 = hashlib.sha256("".join(self._lines.values()).encode()).hexdigest()
         closing = {"kind": "report", "uid": self.uid, "count": len(self._lines), "sha256": sha256}
         emit(json.dumps(closing) + "\n")
@@ -65,6 +70,8 @@ class Collector:
         except OSError as error:
             # The log and the termination message have it.
             print(f"report.json cannot be written: {error}", file=sys.stderr)
+        # The report is out: manifest and copy, which may take minutes, are told in a second closing line.
+        emit(json.dumps({**closing, "artifacts": self._publisher.close()}) + "\n")
 
     def _record(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Return the record of a step of this very run; empty when there is none."""
@@ -72,95 +79,42 @@ class Collector:
         return record if record.get("uid") == self.uid else {}
 
     def _is_of_another_engine(self, entry: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
-        if entry["mode"] != TestMode.ACCURACY:
-            return False
-        pair = [e for e in self.expected if all(e[key] == entry[key] for key in ("benchmark", "variant", "scenario"))]
-        beside = [self._records.get(e["step"], {}) for e in pair if e["mode"] == TestMode.PERFORMANCE]
-        return any(r.get("reason") == "Completed" and r.get("engines") != record.get("engines") for r in beside)
+        return entry.get("mode") != TestMode.PERFORMANCE and any(
+            beside.get("reason") == "Completed" and beside.get("engines") != record.get("engines")
+            for beside in self._performance_of(entry)
+        )
 
-    def _read(self, entry: Mapping[str, Any]) -> ResultStatus:
-        try:
-            return self._parse(entry)
-        except Exception as error:  # noqa: BLE001 - files of any content must cost one entry, never the report
-            return missing(entry, f"the result cannot be read: {type(error).__name__}: {error}")
-
-    def _parse(self, entry: Mapping[str, Any]) -> ResultStatus:
-        log_dir = Path(entry["logDir"])
-        found = list(find_results(log_dir))
-        good = [result for result in found if result.mode == entry["mode"] and not result.error]
-        if len(good) == 1:
-            return to_status(entry, good[0], str(log_dir.relative_to(self.results)))
-        errors = [f"; {result.path}: {result.error}" for result in found if result.error]
-        return missing(entry, f"{len(good)} results in {log_dir}, expected one{''.join(errors)}")
+    def _performance_of(self, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the records of the performance of an entry's pair."""
+        pair = [e for e in self.expected if all(e[key] == entry[key] for key in _OF_A_PAIR)]
+        return [self._records.get(e["step"], {}) for e in pair if e["mode"] == TestMode.PERFORMANCE]
 
     def _report(self, entry: Mapping[str, Any], record: dict[str, Any], result: ResultStatus) -> None:
-        step = entry["step"]
         try:
-            line = self._line(step, result)
+            line = self._line(entry, "result", result)
         except ValueError:
-            result = missing(entry, "the result holds a value that is no number")
-            line = self._line(step, result)
+            result = measured.missing(entry, because(Cause.NO_RESULT, "the result holds a value that is no number"))
+            line = self._line(entry, "result", result)
+        self._print(entry, record, line, measured.verdict(result))
+        if record.get("reason") == "Completed":
+            self._publisher.measured(entry["logDir"])
+
+    def _report_audit(self, entry: Mapping[str, Any], record: dict[str, Any]) -> None:
+        audit = audits.judge(entry, record, self.results)
+        if record.get("reason") == "Completed" and self._is_of_another_engine(entry, record):
+            changes = {"passed": None, "message": because(Cause.OTHER_ENGINE).sentence}
+            audit = audit.model_copy(update=changes)
+        self._print(entry, record, self._line(entry, "audit", audit), audits.verdict(audit))
+
+    def _print(self, entry: Mapping[str, Any], record: dict[str, Any], line: str, word: str) -> None:
+        step = entry["step"]
         self._lines.pop(step, None)
-        self._lines[step], self._records[step], self._verdicts[step] = line, record, verdict(result)
+        self._lines[step], self._records[step], self._verdicts[step] = line, record, word
         emit(line)
 
-    def _line(self, step: str, result: ResultStatus) -> str:
-        content = {"kind": "result", "uid": self.uid, "step": step, "result": to_wire(result)}
-        return json.dumps(content, allow_nan=False) + "\n"
-
-
-def _cause(record: Mapping[str, Any]) -> str:
-    return str(record.get("message") or record.get("reason") or "the run ended before this was measured")
-
-
-def missing(entry: Mapping[str, Any], cause: str) -> ResultStatus:
-    """Return the entry of a result that is not there."""
-    return ResultStatus(
-        benchmark=entry["benchmark"],
-        variant=entry["variant"],
-        scenario=entry["scenario"],
-        mode=TestMode(entry["mode"]),
-        missing=" ".join(cause.split())[:MAX_CAUSE],
-    )
-
-
-def to_status(entry: Mapping[str, Any], result: Result, logs: str) -> ResultStatus:
-    """Return a result as the run's status shows it; one that is not what was asked for is missing."""
-    asked, found = (entry["variant"], entry["scenario"]), (result.variant, result.scenario)
-    if asked != found:
-        return missing(entry, f"the logs are of {found[0]} {found[1]}, asked for was {asked[0]} {asked[1]}")
-    metric = result.metric
-    return ResultStatus(
-        benchmark=entry["benchmark"],
-        variant=entry["variant"],
-        scenario=entry["scenario"],
-        mode=TestMode(entry["mode"]),
-        validity=Validity(result.validity) if result.validity else None,
-        metric=Metric(name=metric.name, value=metric.value, unit=metric.unit)
-        if metric is not None and metric.value is not None
-        else None,
-        accuracy=[
-            AccuracyItem(name=item.name, value=item.value, threshold=item.threshold, passed=item.passed)
-            for item in result.accuracy
-        ],
-        config_name=result.config_name,
-        early_stopping_met=result.early_stopping_met,
-        min_duration_met=result.min_duration_met if result.mode == "PerformanceOnly" else None,
-        harness_version=result.harness_version,
-        logs=logs,
-        message="; ".join([*([result.reason] if result.reason else []), *result.warnings])[:1024],
-    )
-
-
-def verdict(result: ResultStatus) -> str:
-    """Return a result's verdict in one word, for the counts of the termination message."""
-    if result.missing is not None:
-        return "MISSING"
-    if result.mode is TestMode.PERFORMANCE:
-        return result.validity.value if result.validity else "MISSING"
-    if not result.accuracy or any(item.passed is None for item in result.accuracy):
-        return "UNJUDGED"
-    return "PASSED" if all(item.passed for item in result.accuracy) else "FAILED"
+    def _line(self, entry: Mapping[str, Any], kind: str, content: ResultStatus | AuditStatus) -> str:
+        body = {"kind": kind, "uid": self.uid, "step": entry["step"], kind: to_wire(content)}
+        return json.dumps(body, allow_nan=False) + "\n"
 
 
 def emit(line: str) -> None:

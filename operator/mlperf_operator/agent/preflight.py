@@ -73,7 +73,8 @@ def look(checks: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """Return what is wrong, all of it, and what was seen: the driver's version, the GPUs' product and count."""
     found = [f"the image has no {tool}" for tool in checks.get("tools", ()) if shutil.which(tool) is None]
     for volume in checks.get("volumes", ()):
-        found += volume_findings(Path(volume["path"]), int(volume.get("minFreeBytes", 0)))
+        found += volume_findings(Path(volume["path"]), int(volume.get("minFreeBytes", 0)), volume.get("holds", ()))
+    found += offline_findings(checks.get("offline") or {})
     found += shm_findings(int(checks.get("shmBytes", 0)))
     gpu = checks.get("gpu")
     if gpu is None:
@@ -82,8 +83,11 @@ def look(checks: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
     return found + memlock_findings() + more, facts
 
 
-def volume_findings(folder: Path, min_free: int) -> list[str]:
-    """Return what a volume cannot do that the harness needs: writing, links, renames, programs, locks, space."""
+def volume_findings(folder: Path, min_free: int, holds: Iterable[str] = ()) -> list[str]:
+    """Return what a volume cannot do that the harness needs: writing, links, renames, programs, locks, space.
+
+    What earlier runs left in the folders `holds` need not be made again, and counts as free.
+    """
     if not folder.is_dir():
         return [f"{folder} is not there"]
     probe = folder / f".mlperf-preflight-{uuid.uuid4().hex}"
@@ -97,9 +101,27 @@ def volume_findings(folder: Path, min_free: int) -> list[str]:
         shutil.rmtree(probe, ignore_errors=True)
     space = os.statvfs(folder)
     free = space.f_bavail * space.f_frsize
-    if free < min_free:
-        found.append(f"{folder} has {free / 2**30:.1f} GiB free and needs {min_free / 2**30:.1f} GiB")
+    if free >= min_free:
+        return found
+    ready = sum(_size(folder / name) for name in holds)
+    if free + ready < min_free:
+        beside = f", beside {ready / 2**30:.1f} GiB of earlier runs," if ready else ""
+        found.append(f"{folder} has {free / 2**30:.1f} GiB free{beside} and needs {min_free / 2**30:.1f} GiB")
     return found
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of the files below a folder, as far as they take up space."""
+    paths = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    return sum(_blocks(path) for path in paths)
+
+
+def _blocks(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * 512
+    except FileNotFoundError:
+        # Another run may tidy up meanwhile.
+        return 0
 
 
 def _probe(folder: Path) -> list[str]:
@@ -126,6 +148,18 @@ def _inability(folder: Path, what: str, act: Callable[[], object]) -> list[str]:
 def _lock(path: Path) -> None:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def offline_findings(wanted: dict[str, Any]) -> list[str]:
+    """Return which git repositories and files are missing that an offline run has instead of the network."""
+    repositories = [path for path in wanted.get("repositories", ()) if not _is_repository(Path(path))]
+    files = [pattern for pattern in wanted.get("files", ()) if not any(Path("/").glob(pattern.lstrip("/")))]
+    missing = [*(f"git repository {path}" for path in repositories), *files]
+    return [f"environment.offline is set and there is no {', no '.join(missing)}"] if missing else []
+
+
+def _is_repository(path: Path) -> bool:
+    return any((folder / "HEAD").is_file() and (folder / "objects").is_dir() for folder in (path, path / ".git"))
 
 
 _SHM = "/dev/shm"  # noqa: S108 - the kernel's shared memory, no temporary file

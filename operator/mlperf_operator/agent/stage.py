@@ -1,6 +1,6 @@
 """The stage wrapper: carries out one stage of plan.json in a container of the run's pod.
 
-One file of standard-library Python 3.10 (preflight.py beside it), because NVIDIA's image has none of our packages.
+Standard-library Python 3.10 in a few files of one folder, because NVIDIA's image has none of our packages.
 Usage: python3 stage.py STAGE. Exit codes: 0 done or skipped, 64 configuration, 65 the stage failed, 143 stopped.
 A command that ends with 75, or whose recipe does, failed for a passing reason: it is tried again in here.
 """
@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +26,14 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
+
+if __package__:
+    from mlperf_operator.agent import contents, evidence, keep
+else:
+    # In the run's pod these files lie in one folder, and the package is not there.
+    import contents  # type: ignore[import-not-found,no-redef]
+    import evidence  # type: ignore[import-not-found,no-redef]
+    import keep  # type: ignore[import-not-found,no-redef]
 
 EXIT_CONFIG = 64
 EXIT_FAILED = 65
@@ -38,6 +47,9 @@ MAX_TERMINATION_BYTES = 1000
 PASSING = ("DownloadFailed", "StageFailed", "PostconditionFailed")
 """Reasons that another try may mend."""
 
+ENDING = ("StageTimeout", "EnvironmentFailed")
+"""Reasons after which no other step can do better."""
+
 TRANSIENT_RETRIES = 3
 RETRY_DELAY_SECONDS = 10
 KILL_AFTER_SECONDS = 20
@@ -50,7 +62,7 @@ LOCK_NOTICE_SECONDS = 30
 TAIL_LINES = 40
 FREE_BYTES_MIN = 1024 * 1024
 IGNORED = frozenset({".git", "__pycache__"})
-ACTIONS = ("exec", "copyTree", "preflight")
+ACTIONS = ("exec", "copyTree", "preflight", "snapshot")
 COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 FINDING = "[preflight] finding: "
 """How preflight.py begins a line that says what is wrong."""
@@ -58,19 +70,27 @@ FINDING = "[preflight] finding: "
 FACTS = "[preflight] facts: "
 """How preflight.py begins the line that says, as JSON, which driver and GPUs it saw."""
 
-FULL = re.compile(r"No space left on device|Disk quota exceeded")
-TELLING = re.compile(FULL.pattern + r"|No registered config for|did not match any known systems|out of memory|Killed")
-"""Lines in which NVIDIA's harness says why it did nothing, although it exits 0."""
-
 MAKE_TRANSIENT = re.compile(rf"^(?:\S*/)?g?make(?:\[\d+\])?: \*\*\* .* Error {EXIT_TRANSIENT}$")
 """make itself ends with 2 whatever its recipe ended with, and tells the recipe's code in this line (GNU make).
 
 Written out from the line's begin: with a gap in the middle, a long line of a harness would take hours to search.
 """
 
-REMEMBERED = re.compile(
-    "|".join((TELLING.pattern, MAKE_TRANSIENT.pattern, "^" + re.escape(FINDING), "^" + re.escape(FACTS)))
-)
+ENVIRONMENT_FINDING, ENVIRONMENT_FACTS = "[environment] finding: ", "[environment] facts: "
+"""How snapshot.py begins the line that says why it could not, and the one with what it found."""
+
+_OWN = (FINDING, FACTS, ENVIRONMENT_FINDING, ENVIRONMENT_FACTS)
+STATED = re.compile("|".join((MAKE_TRANSIENT.pattern, *map(re.escape, _OWN))))
+"""How lines begin that are remembered beside those that tell (evidence.py); searched for in one, both take long."""
+
+
+def is_remembered(line: str) -> bool:
+    """Say whether a line of a command is kept until the command has ended."""
+    return STATED.match(line) is not None or evidence.TELLING.search(line) is not None
+
+
+OVERRIDES = Path("/overrides")
+"""Where the rendered overrides are mounted (resources/stage_plan.py)."""
 
 Step = dict[str, Any]
 Stamp = tuple[str, int, int]
@@ -87,6 +107,12 @@ class StageError(Exception):
         self.code = code
         self.command_code = command_code
         self.step = ""
+        self.telling: list[str] = []
+        """Lines of the command that show why it failed."""
+        self.is_advisory = False
+        """Whether the stage may end well all the same."""
+        self.root: StageError = self
+        """The failure of an earlier step that this one follows from."""
 
 
 class Stage:
@@ -103,7 +129,12 @@ class Stage:
         self.common = self.scratch / ".mlperf"
         self.steps: list[Step] = stages[name]["steps"]
         self.reads: list[str] = stages[name].get("reads", [])
+        self.env: dict[str, str] = stages[name].get("env", {})
         self.timeout = float(stages[name]["timeoutSeconds"])
+        self.root = Path(plan["paths"].get("root", "/"))
+        self.needs_environment = bool(stages[name].get("environment"))
+        self.has_environment = False
+        self.remark = ""
         for step in self.steps:
             if step["action"] not in ACTIONS:
                 raise config_error(f"step {step['id']} has action {step['action']!r}; there are {', '.join(ACTIONS)}")
@@ -113,6 +144,8 @@ class Stage:
         self.deadline = time.monotonic() + self.timeout
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.telling: deque[str] = deque(maxlen=TAIL_LINES)
+        self.complaints: deque[str] = deque(maxlen=TAIL_LINES)
+        self.oom_kills = 0
         self.stopping = threading.Event()
         self.inherited: list[int] = []
         self.engines: dict[str, dict[str, str]] = {}
@@ -149,13 +182,19 @@ def os_failure(error: OSError) -> StageError:
     """Return the error of a failed system call; a full volume has a reason of its own."""
     text = f"{error.strerror}: {error.filename}" if error.filename else str(error)[:MAX_TERMINATION_BYTES]
     # copytree gathers what went wrong in the text of one error that has no number.
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or FULL.search(str(error)):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or evidence.FULL.search(str(error)):
         return StageError("ScratchFull", f"{text}; free some space or use a larger volume")
     return StageError("StageFailed", text)
 
 
 def emit(data: bytes) -> None:
-    """Write to the log as it is; a log that takes nothing must not stop the work."""
+    """Write to the log as it is, and to its copy; a log that takes nothing must not stop the work."""
+    LOG.write(data)
+    to_stdout(data)
+
+
+def to_stdout(data: bytes) -> None:
+    """Write to the container's log."""
     # Not by sys.stdout: a thread that holds its lock when the interpreter ends would abort it.
     with contextlib.suppress(OSError):
         while data:
@@ -165,6 +204,19 @@ def emit(data: bytes) -> None:
 def say(text: str) -> None:
     """Print a line of the wrapper's own."""
     emit(f"[mlperf] {text}\n".encode(errors="replace"))
+
+
+LOG = keep.StageLog(lambda text: to_stdout(f"[mlperf] {text}\n".encode(errors="replace")))
+"""The copy of what a stage prints, on the results volume."""
+
+
+def kept(what: str, act: Callable[[], object]) -> None:
+    """Leave something on the results volume that the work itself does not need."""
+    try:
+        act()
+    except OSError as error:
+        # copytree gathers its failures in the text of one error.
+        say(f"{what} cannot be kept on the results volume: {error.strerror or str(error)[:MAX_TERMINATION_BYTES]}")
 
 
 def is_shared(step: Step) -> bool:
@@ -198,7 +250,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; empty when there is none to be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -215,15 +267,6 @@ def empty(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-def file_digest(path: Path, kind: str = "sha256") -> str:
-    """Return a file's digest in hex."""
-    found = hashlib.new(kind)
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            found.update(block)
-    return found.hexdigest()
 
 
 def matching(pattern: str) -> list[Path]:
@@ -245,7 +288,7 @@ def tree_digest(root: Path, check: Callable[[], None]) -> str:
             if path.is_symlink():
                 parts = ["link", str(path.readlink())]
             else:
-                parts = ["program" if path.stat().st_mode & 0o100 else "file", file_digest(path)]
+                parts = ["program" if path.stat().st_mode & 0o100 else "file", contents.digest(path)]
             # No path holds a zero byte, so that no two trees give the same text.
             found.update(b"".join(os.fsencode(part) + b"\0" for part in (str(path.relative_to(root)), *parts)))
     return found.hexdigest()
@@ -322,7 +365,8 @@ def identity(stage: Stage, step: Step) -> str:
         tree = (stage.state / "tree.sha256").read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise config_error(f"{step['id']} needs the code tree; run stage code first") from error
-    return hashlib.sha256(f"{step['digest']} {tree}".encode()).hexdigest()
+    environment = read_object(environment_note(stage)).get("digest", "") if stage.needs_environment else ""
+    return hashlib.sha256(f"{step['digest']} {tree} {environment}".strip().encode()).hexdigest()
 
 
 def marker_path(stage: Stage, step: Step, digest: str) -> Path:
@@ -331,19 +375,32 @@ def marker_path(stage: Stage, step: Step, digest: str) -> Path:
     return folder / "markers" / f"{step['id']}-{digest[:16]}.json"
 
 
-def broken(step: Step, *, content: bool) -> list[tuple[Path | None, str]]:
-    """Return what a step should have left and did not, with the file at fault; with `content` also by checksum."""
-    problems: list[tuple[Path | None, str]] = []
+def each_condition(step: Step) -> Iterator[dict[str, Any]]:
+    """Yield a step's postconditions; one with `casesFrom`, a JSON list of names, stands for one of each name."""
     for condition in step.get("postconditions", ()):
+        names = condition.get("casesFrom")
+        if names is None:
+            yield condition
+            continue
+        try:
+            cases = json.loads(Path(names).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            cases = ()  # A condition about the list itself says what is wrong with it.
+        for case in cases if isinstance(cases, list) else ():
+            yield {**condition, "glob": condition["glob"].replace("{}", str(case))}
+
+
+def broken(step: Step, *, content: bool) -> list[tuple[Path | None, str]]:
+    """Return what a step should have left and did not, with the file at fault; with `content` also by reading them."""
+    problems: list[tuple[Path | None, str]] = []
+    for condition in each_condition(step):
         files, wanted = matching(condition["glob"]), condition.get("minCount", 1)
         if len(files) < wanted:
             problems.append((None, f"{len(files)} of {wanted} files {condition['glob']}"))
         sizes = [(file, file.stat().st_size) for file in files]
         problems += [(file, f"{file} has {size} bytes") for file, size in sizes if size < condition.get("minBytes", 1)]
-        for kind in ("md5", "sha256"):
-            if content and condition.get(kind):
-                wrong = [file for file in files if file_digest(file, kind) != condition[kind]]
-                problems += [(file, f"{file} has another {kind}") for file in wrong]
+        if content:
+            problems += [(file, text) for file in files for text in contents.problems(file, condition)]
     return problems
 
 
@@ -375,7 +432,8 @@ def look_up(stage: Stage, step: Step, digest: str) -> tuple[dict[str, Any], list
     marker = read_object(marker_path(stage, step, digest))
     if marker.get("digest") != digest:
         return {}, []
-    problems = [text for _, text in broken(step, content=False)]
+    # What a publishing step leaves comes back into /work with the kept tree only.
+    problems = [] if step.get("publishTree") else [text for _, text in broken(step, content=False)]
     for name, size, changed in sorted(stamps_in(marker)):
         if not Path(name).is_file() or stamp(Path(name)) != (name, size, changed):
             problems.append(f"{name} is gone or was changed since")
@@ -388,7 +446,7 @@ def look_up(stage: Stage, step: Step, digest: str) -> tuple[dict[str, Any], list
 
 def mark_done(stage: Stage, step: Step, digest: str, facts: dict[str, Any]) -> None:
     """Leave the marker of a step."""
-    patterns = [condition["glob"] for condition in step.get("postconditions", ())]
+    patterns = [] if step.get("publishTree") else [condition["glob"] for condition in each_condition(step)]
     marker = {
         **facts,
         "step": step["id"],
@@ -411,7 +469,7 @@ def execute(stage: Stage, argv: list[str], env: dict[str, str]) -> int:
         process = subprocess.Popen(
             argv,
             cwd=stage.work,
-            env={**os.environ, **env},
+            env={**os.environ, **stage.env, **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -447,8 +505,10 @@ def pass_on(stage: Stage, process: subprocess.Popen[bytes]) -> None:
             # Of a progress bar only the last state.
             line = raw.decode(errors="replace").strip().rpartition("\r")[2]
             stage.tail.append(line[-MAX_TERMINATION_BYTES:])
-            if REMEMBERED.search(line):
+            if is_remembered(line):
                 stage.telling.append(line)
+            elif evidence.COMPLAINT.search(line):
+                stage.complaints.append(line)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
@@ -478,6 +538,7 @@ def group_lives(group: int) -> bool:
 
 def run_command(stage: Stage, step: Step) -> None:
     """Run a step's command, again where that can help, until its postconditions hold."""
+    lay_environment(stage)
     retries, attempt = int(step.get("retries", 0)), 0
     with attempts(stage, step) as before:
         while True:
@@ -500,7 +561,10 @@ def run_command(stage: Stage, step: Step) -> None:
 def run_once(stage: Stage, step: Step) -> None:
     """Run a step's command and hold what it left against the postconditions."""
     stage.telling.clear()
-    code = execute(stage, step["argv"], step.get("env", {}))
+    stage.complaints.clear()
+    stage.oom_kills = evidence.oom_kills()
+    # A step without a command only looks: what it wants must be there already.
+    code = execute(stage, step["argv"], step.get("env", {})) if step["argv"] else 0
     problems = [text for _, text in broken(step, content=True)] if code == 0 else []
     if code or problems:
         raise failure(stage, step, code, problems)
@@ -512,6 +576,9 @@ def failure(stage: Stage, step: Step, code: int, problems: list[str]) -> StageEr
     if no_space(stage):
         text = f"{command} failed{said(stage)}; free some space on scratch or results, or use a larger volume"
         return StageError("ScratchFull", text, command_code=code)
+    if not step["argv"]:
+        text = f"{step['id']}: nothing is fetched offline, and scratch has {'; '.join(problems)}"
+        return StageError("PostconditionFailed", text)
     if code == 0:
         text = f"{command} ended with 0 but left {'; '.join(problems)}"
         return StageError("PostconditionFailed", text, command_code=code)
@@ -520,15 +587,20 @@ def failure(stage: Stage, step: Step, code: int, problems: list[str]) -> StageEr
     return StageError(reason, f"{command} ended with {code}{said(stage)}", command_code=code)
 
 
+def telling_of(stage: Stage) -> list[str]:
+    """Return the lines of the last command that show why it did not do its work."""
+    return evidence.most_telling([*stage.telling, *stage.complaints])
+
+
 def said(stage: Stage) -> str:
     """Return the last telling line of a command, to be put behind a sentence."""
-    lines = [line for line in list(stage.telling) if TELLING.search(line)]
-    return f": {lines[-1][-300:]}" if lines else ""
+    lines = telling_of(stage)
+    return f": {lines[-1]}" if lines else ""
 
 
 def no_space(stage: Stage) -> bool:
     """Say whether a volume is full, by what the command said or by the file system itself."""
-    if any(map(FULL.search, list(stage.telling))):
+    if any(map(evidence.FULL.search, list(stage.telling))):
         return True
     found = [os.statvfs(folder) for folder in (stage.scratch, stage.work, stage.results)]
     return any(space.f_blocks and space.f_bavail * space.f_frsize < FREE_BYTES_MIN for space in found)
@@ -543,7 +615,8 @@ def attempts(stage: Stage, step: Step) -> Iterator[set[Stamp]]:
 
     The note of it is gone when the tries have ended: whoever puts files there from then on keeps them.
     """
-    path = marker_path(stage, step, "attempt")
+    # What a publishing step leaves lies in the run's own /work, and several runs build at a time.
+    path = marker_path(stage, {**step, "scope": "Private"} if step.get("publishTree") else step, "attempt")
     if not step.get("removeOnFailure"):
         yield set()
         return
@@ -586,10 +659,7 @@ def copy_code(stage: Stage, step: Step) -> None:
     shutil.rmtree(stage.state / "markers", ignore_errors=True)
     clear_work(stage)
     if source["type"] == "Path":
-        origin = Path(source["path"])
-        if not origin.is_dir():
-            raise config_error(f"the image has no code tree at {origin}")
-        copy_tree(stage, origin, stage.work)
+        copy_tree(stage, code_origin(source), stage.work)
     else:
         copy_from_git(stage, step)
     for origin_name, target in step.get("files", {}).items():
@@ -597,6 +667,17 @@ def copy_code(stage: Stage, step: Step) -> None:
     digest = tree_digest(stage.work, stage.check_time)
     write_atomically(stage.state / "tree.sha256", digest)
     say(f"code tree {digest}")
+
+
+def code_origin(source: dict[str, Any]) -> Path:
+    """Return the folder of the code tree: the named one, or the folder of a checkout that the suite says."""
+    named, folder = Path(source["path"]), source.get("subPath", "")
+    tried = [named / folder, named] if folder else [named]
+    for origin in tried:
+        if (origin / "Makefile").is_file():
+            return origin
+    where = " nor ".join(map(str, tried))
+    raise config_error(f"there is no code tree: no Makefile in {where}; name its folder, or a checkout's, in code.path")
 
 
 def clear_work(stage: Stage) -> None:
@@ -654,6 +735,7 @@ def run_preflight(stage: Stage, step: Step) -> None:
     program = Path(__file__).with_name("preflight.py")
     stage.telling.clear()
     code = execute(stage, [sys.executable, str(program), json.dumps(step["checks"])], {})
+    kept("what is known of the node", lambda: note_node(stage, step))
     for line in list(stage.telling):
         if line.startswith(FACTS):
             stage.facts = json.loads(line.removeprefix(FACTS))
@@ -665,14 +747,33 @@ def run_preflight(stage: Stage, step: Step) -> None:
         raise StageError("StageFailed", f"preflight ended with {code}", command_code=code)
 
 
+def note_node(stage: Stage, step: Step) -> None:
+    """Leave what this container shows of its node, for whoever reads the results."""
+    facts = keep.node_facts(gpus=step["checks"].get("gpu") is not None, storage=[stage.scratch, stage.results])
+    path = stage.results / "node.json"
+    write_atomically(path, keep.write_node(path, facts))
+
+
 def run_step(stage: Stage, step: Step) -> bool:
     """Carry out a step unless it is done already; return whether it was skipped."""
     if step["action"] == "preflight":
         run_preflight(stage, step)
         return False
+    if step["action"] == "snapshot":
+        return run_snapshot(stage, step)
     if step.get("result") is not None:
         return run_harness(stage, step)
+    if step.get("audit") is not None:
+        return run_audit(stage, step)
+    return run_unless_done(stage, step)
+
+
+def run_unless_done(stage: Stage, step: Step) -> bool:
+    """Carry out a step unless its marker says that it is done; return whether it was skipped."""
     digest = identity(stage, step)
+    if step.get("always"):
+        carry_out(stage, step, digest)
+        return False
     # First as a reader: whoever only uses what is there need not wait for the others who do.
     for kind in (fcntl.LOCK_SH, fcntl.LOCK_EX):
         with step_lock(stage, step, digest, kind):
@@ -709,7 +810,7 @@ def engine_digests(stage: Stage, step: Step) -> dict[str, str]:
     if step.get("engineGlobs") and not files and said(stage):
         text = f"{' '.join(step['argv'])} ended with 0 but made no engine{said(stage)}"
         raise StageError("NoEngine", text, command_code=0)
-    return {str(file.relative_to(stage.work)): file_digest(file) for file in files}
+    return {str(file.relative_to(stage.work)): contents.digest(file) for file in files}
 
 
 def publish_tree(stage: Stage, digest: str) -> None:
@@ -737,6 +838,123 @@ def restore_tree(stage: Stage, digest: str) -> None:
     write_atomically(note, digest)
 
 
+# --- the environment that prebuild makes ------------------------------------------------------------------------------
+
+
+def snapshot(stage: Stage, command: str, **arguments: str) -> dict[str, Any]:
+    """Let snapshot.py do something and return what it found.
+
+    In a process of its own, which time and SIGTERM can end, and whose manifests go with it.
+
+    Raises:
+        StageError: it could not; reason EnvironmentFailed, which ends the stage.
+    """
+    program = Path(__file__).with_name("snapshot.py")
+    stage.telling.clear()
+    code = execute(stage, [sys.executable, str(program), command, json.dumps(arguments)], {})
+    for line in list(stage.telling):
+        if line.startswith(ENVIRONMENT_FINDING):
+            text = line.removeprefix(ENVIRONMENT_FINDING)
+            stage.tail.clear()  # It says the same, and the message needs the room.
+            reason = "ScratchFull" if evidence.FULL.search(text) else "EnvironmentFailed"
+            raise StageError(reason, f"environment: {text}", command_code=code)
+        if line.startswith(ENVIRONMENT_FACTS) and code == 0:
+            found: dict[str, Any] = json.loads(line.removeprefix(ENVIRONMENT_FACTS))
+            return found
+    raise StageError("EnvironmentFailed", f"environment: snapshot.py {command} ended with {code}", command_code=code)
+
+
+def environment_note(stage: Stage) -> Path:
+    """Return where it is noted which environment this run has."""
+    return stage.state / "environment.json"
+
+
+def environment_lock(stage: Stage, digest: str) -> Path:
+    """Return the lock of an environment: held for writing while it is made, for reading while it is laid over."""
+    return stage.common / "locks" / f"environment-{digest[:16]}.lock"
+
+
+def environment_digest(stage: Stage, step: Step, base: str) -> str:
+    """Return what an environment is known by: its step, the files that it is made from, and the base image's root."""
+    found = hashlib.sha256(f"{step['digest']} {base}".encode())
+    for pattern in step["inputs"]:
+        files = matching(pattern)
+        if not files:
+            raise config_error(f"the code tree has no {pattern}, from which prebuild makes the environment")
+        for file in files:
+            name = file.relative_to(stage.work) if file.is_relative_to(stage.work) else file
+            found.update(os.fsencode(name) + b"\0" + contents.digest(file).encode())
+    return found.hexdigest()
+
+
+def run_snapshot(stage: Stage, step: Step) -> bool:
+    """See to it that the environment is kept on scratch, made once for all runs; return whether it was there."""
+    seen = snapshot(stage, "identify", root=str(stage.root))
+    digest = environment_digest(stage, step, seen["base"])
+    folder = Path(step["store"]) / digest
+    for kind in (fcntl.LOCK_SH, fcntl.LOCK_EX):
+        with locked(stage, environment_lock(stage, digest), kind):
+            there = snapshot(stage, "check", folder=str(folder))
+            note = there["note"]
+            if there["problem"] is None:
+                stage.remark = f"environment: skipped, done {note['finishedAt']} by run {note['run']}; {there['said']}"
+                say(stage.remark)
+                remember_environment(stage, folder, note)
+                return True
+            if kind == fcntl.LOCK_EX:
+                if note:
+                    say(f"environment: was made before, but {there['problem']}; making it again")
+                remember_environment(stage, folder, make_environment(stage, step, folder, seen["base"]))
+    return False
+
+
+def make_environment(stage: Stage, step: Step, folder: Path, base: str) -> dict[str, Any]:
+    """Run prebuild between two manifests, once: what a failed one left in the container is nowhere known."""
+    remove_unfinished(stage, folder.parent)
+    place = {"root": str(stage.root), "folder": str(folder), "digest": folder.name}
+    snapshot(stage, "before", **place)
+    try:
+        run_once(stage, step)
+        made = snapshot(stage, "keep", **place, base=base, run=stage.uid)
+    except StageError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        error.message += "; another try needs a fresh container: start the run again"
+        raise
+    stage.remark = f"environment: {made['said']}"
+    return made
+
+
+def remember_environment(stage: Stage, folder: Path, note: dict[str, Any]) -> None:
+    """Note which environment the later stages of this run lay over their roots."""
+    content = {"digest": folder.name, "folder": str(folder), "sha256": note["sha256"]}
+    write_atomically(environment_note(stage), json.dumps(content))
+
+
+def remove_unfinished(stage: Stage, store: Path) -> None:
+    """Remove what killed prebuilds left of environments; whoever makes one holds its lock."""
+    for folder in store.glob("*"):
+        if (folder / "environment.json").exists():
+            continue
+        lock = environment_lock(stage, folder.name)
+        with lock.open("a+", encoding="utf-8") as file, contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            say(f"environment: removing {folder}, which a prebuild that was killed left")
+            shutil.rmtree(folder)
+
+
+def lay_environment(stage: Stage) -> None:
+    """Lay the run's environment over the root of this container, before the first command of a stage that needs it."""
+    if stage.has_environment or not stage.needs_environment:
+        return
+    note = read_object(environment_note(stage))
+    if not note:
+        raise config_error("this stage needs the environment that prebuild makes; run stage prebuild first")
+    with locked(stage, environment_lock(stage, note["digest"]), fcntl.LOCK_SH):
+        found = snapshot(stage, "lay", root=str(stage.root), **note)
+    stage.remark = f"environment: {found['said']}"
+    stage.has_environment = True
+
+
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
@@ -746,10 +964,21 @@ def record_path(stage: Stage, step: Step) -> Path:
 
 
 def measured(stage: Stage, step: Step) -> dict[str, Any]:
-    """Return the record of a harness step of this very run that has its result; empty when there is none."""
+    """Return the record of a harness or audit step of this very run that has its result; empty when there is none."""
     record = read_object(record_path(stage, step))
     own = record.get("uid") == stage.uid and record.get("reason") == "Completed"
-    return record if own and has_result(step) else {}
+    return record if own and (has_result(step) if "result" in step else was_verified(step)) else {}
+
+
+def keeps_its_result(stage: Stage, step: Step) -> bool:
+    """Say whether a step has its result from an earlier attempt, of the engines that there are now."""
+    old = measured(stage, step)
+    if old and old.get("engines") == engines_of(stage, step):
+        say(f"{step['id']}: skipped, has its result from {old.get('finishedAt')}")
+        return True
+    if old:
+        say(f"{step['id']}: has its result, but of another engine; measuring again")
+    return False
 
 
 def engines_of(stage: Stage, step: Step) -> dict[str, str]:
@@ -760,50 +989,91 @@ def engines_of(stage: Stage, step: Step) -> dict[str, str]:
 
 def run_harness(stage: Stage, step: Step) -> bool:
     """Run the harness for one pair and mode into an empty log folder, and leave a record of how it went."""
-    old = measured(stage, step)
-    if old and old.get("engines") == engines_of(stage, step):
-        say(f"{step['id']}: skipped, has its result from {old.get('finishedAt')}")
+    if keeps_its_result(stage, step):
         return True
-    if old:
-        say(f"{step['id']}: has its result, but of another engine; measuring again")
     record_path(stage, step).unlink(missing_ok=True)
     log_dir = Path(step["result"]["logDir"])
     log_dir.mkdir(parents=True, exist_ok=True)
     empty(log_dir)
-    started = utc_now()
+    started, began = utc_now(), evidence.now_by(log_dir)
     try:
         run_command(stage, step)
-        require_result(stage, step)
-    except StageError as error:
+        require_result(stage, step, began)
+        require_same_engines(stage, step)
+    except StageError as caught:
+        error = judged_by_logs(step, caught)
         if error.code != EXIT_TERMINATED:
             write_record(stage, step, started, error)
-        raise
+        raise error from caught
+    finally:
+        settings = "LoadGen's settings"
+        kept(settings, lambda: keep.copy_measurements(stage.results, stage.work, step["result"]))
     write_record(stage, step, started, None)
     return False
 
 
-def has_result(step: Step) -> bool:
-    """Say whether a log folder holds what can be read as a result of the step's mode."""
+def result_files(step: Step) -> list[Path]:
+    """Return the files in a log folder that can be read as a result of the step's mode."""
     log_dir = Path(step["result"]["logDir"])
     names = ("metadata.json", "accuracy.txt" if step["result"]["mode"] == "AccuracyOnly" else "mlperf_log_summary.txt")
-    return any(any(log_dir.rglob(name)) for name in names)
+    return [file for name in names for file in log_dir.rglob(name)]
 
 
-def require_result(stage: Stage, step: Step) -> None:
-    """Raise when the harness left no result: it exits 0 also when it had nothing to do."""
-    if has_result(step):
+def has_result(step: Step) -> bool:
+    """Say whether a log folder holds what can be read as a result of the step's mode."""
+    return bool(result_files(step))
+
+
+def require_result(stage: Stage, step: Step, began: float) -> None:
+    """Raise when the harness left no result of its own: it exits 0 also when it had nothing to do."""
+    files, command = result_files(step), " ".join(step["argv"])
+    old = evidence.older(files, began)
+    if old:
+        text = f"{command} left {old[0]}, which is older than this step{said(stage)}"
+        raise StageError("StaleLogs", text, command_code=0)
+    if files:
         return
-    command = " ".join(step["argv"])
-    if any(Path(step["result"]["logDir"]).rglob("mlperf_log_accuracy.json")):
+    if logged_answers(step):
         text = f"{command} measured, but its accuracy script left no accuracy{said(stage)}"
         raise StageError("AccuracyScriptFailed", text, command_code=0)
+    begun = next(Path(step["result"]["logDir"]).rglob("mlperf_log_*"), None)
+    if begun is not None:
+        raise StageError("PartialLogs", f"{command} left {begun}, and no result{said(stage)}", command_code=0)
     raise StageError("NoResult", f"{command} ended with 0 but wrote no result{said(stage)}", command_code=0)
+
+
+def require_same_engines(stage: Stage, step: Step) -> None:
+    """Raise when an engine is not the one from before the command: a harness that builds anew measures another."""
+    for name, digest in engines_of(stage, step).items():
+        path = stage.work / name
+        if not path.is_file() or contents.digest(path) != digest:
+            text = f"{' '.join(step['argv'])} measured with another engine: it built {name} anew"
+            raise StageError("OtherEngine", text, command_code=0)
+
+
+def logged_answers(step: Step) -> bool:
+    """Say whether LoadGen logged the answers of an accuracy run to their end."""
+    logs = Path(step["result"]["logDir"]).rglob("mlperf_log_accuracy.json")
+    return step["result"]["mode"] == "AccuracyOnly" and any(evidence.is_closed(log) for log in logs)
+
+
+def judged_by_logs(step: Step, error: StageError) -> StageError:
+    """Return a failed harness's error by what it left: answers without a verdict are the accuracy script's failure.
+
+    A script that prints no score leaves accuracy.txt, over which the harness then stumbles before metadata.json.
+    """
+    judged = any(Path(step["result"]["logDir"]).rglob("metadata.json"))
+    if error.reason == "StageFailed" and not judged and logged_answers(step):
+        text = f"all answers were logged, but not judged: {error.message}"
+        return StageError("AccuracyScriptFailed", text, command_code=error.command_code)
+    return error
 
 
 def write_record(stage: Stage, step: Step, started: str, error: StageError | None) -> None:
     """Leave what `collect` reads: which result, where, and how it went."""
+    root = error.root if error else None
     record = {
-        **step["result"],
+        **(step.get("result") or step["audit"]),
         "uid": stage.uid,
         "step": step["id"],
         "reason": error.reason if error else "Completed",
@@ -812,8 +1082,70 @@ def write_record(stage: Stage, step: Step, started: str, error: StageError | Non
         "startedAt": started,
         "finishedAt": utc_now(),
         "engines": engines_of(stage, step),
+        "telling": telling_of(stage) if root is error else root.telling if root else [],
+        "because": root.reason if root else "",
+        "during": during(stage, root.step if root else ""),
+        "oomKills": evidence.oom_kills() - stage.oom_kills if root is error else 0,
     }
     write_atomically(record_path(stage, step), json.dumps(record, sort_keys=True))
+
+
+def during(stage: Stage, failed: str) -> str:
+    """Say in a word what kind of step it was that failed, empty where it was the measuring itself."""
+    return "engines" if any(step["id"] == failed and step.get("engineGlobs") for step in stage.steps) else ""
+
+
+# --- audits -----------------------------------------------------------------------------------------------------------
+
+VERIFIED = ("verify_performance.txt", "verify_accuracy.txt")
+"""What MLCommons' run_verification.py writes about a compliance test (mlcommons/inference, compliance/nvidia)."""
+
+
+def run_audit(stage: Stage, step: Step) -> bool:
+    """Run one compliance test of one pair and move what it left to its log folder; `collect` judges it.
+
+    Its exit code says little: a verification that found a difference ends with 2, an exempted test with 0.
+    """
+    if keeps_its_result(stage, step):
+        return True
+    record_path(stage, step).unlink(missing_ok=True)
+    log_dir, origin = Path(step["audit"]["logDir"]), Path(step["audit"]["from"])
+    log_dir.mkdir(parents=True, exist_ok=True)
+    empty(log_dir)
+    # Every pair and every earlier run of it writes to the same folder of the tree.
+    shutil.rmtree(origin, ignore_errors=True)
+    started = utc_now()
+    try:
+        failure_of(stage, step, origin, log_dir)
+    except StageError as error:
+        if error.code != EXIT_TERMINATED:
+            write_record(stage, step, started, error)
+        raise
+    write_record(stage, step, started, None)
+    return False
+
+
+def failure_of(stage: Stage, step: Step, origin: Path, log_dir: Path) -> None:
+    """Run an audit's command and keep what it left; raise when nothing was verified."""
+    failed: StageError | None = None
+    try:
+        run_command(stage, step)
+    except StageError as error:
+        failed = error
+    if origin.is_dir():
+        copy_tree(stage, origin, log_dir)
+        shutil.rmtree(origin)
+    if was_verified(step):
+        return
+    command = " ".join(step["argv"])
+    text = f"{command} ended with 0 but verified nothing{said(stage)}"
+    raise failed or StageError("NoResult", text, command_code=0)
+
+
+def was_verified(step: Step) -> bool:
+    """Say whether an audit's log folder holds a verification, whatever it says."""
+    log_dir = Path(step["audit"]["logDir"])
+    return any(any(log_dir.rglob(name)) for name in VERIFIED)
 
 
 # --- the stage --------------------------------------------------------------------------------------------------------
@@ -832,8 +1164,9 @@ def run_stage(stage: Stage) -> str:
             return "Skipped"
         failed: dict[str, StageError] = {}
         skipped = [step["id"] for step in stage.steps if try_step(stage, step, failed)]
-        if failed:
-            raise summary_of(failed)
+        counted = {name: error for name, error in failed.items() if not error.root.is_advisory}
+        if counted:
+            raise summary_of(counted)
         if stage.name == "run":
             # Engines and tree are no longer needed, and are not to be made again if the pod is lost from here on.
             write_atomically(finished, utc_now())
@@ -846,19 +1179,24 @@ def try_step(stage: Stage, step: Step, failed: dict[str, StageError]) -> bool:
     stage.check_time()
     needed = [need for need in step.get("requires", ()) if need in failed]
     try:
-        if needed and measured(stage, step):
+        reports = "result" in step or "audit" in step
+        if needed and reports and measured(stage, step):
             say(f"{step['id']}: keeps its result, though {needed[0]} failed now")
             return True
         if needed:
             why = f"not run, because {needed[0]} failed: {failed[needed[0]].message}"
             error = StageError("PreviousStepFailed", why)
-            write_record(stage, step, utc_now(), error)
+            error.root = failed[needed[0]].root
+            if reports:
+                write_record(stage, step, utc_now(), error)
             raise error
         return run_step(stage, step)
     except (StageError, OSError) as caught:
         error = caught if isinstance(caught, StageError) else os_failure(caught)
         error.step = step["id"]
-        if not step.get("continueOnFailure") or error.code == EXIT_TERMINATED or error.reason == "StageTimeout":
+        error.is_advisory = bool(step.get("advisory"))
+        error.telling = telling_of(stage) if error.root is error else []
+        if not step.get("continueOnFailure") or error.code == EXIT_TERMINATED or error.reason in ENDING:
             raise error from caught
         say(f"{step['id']}: {error.message}; going on with the rest")
         failed[step["id"]] = error
@@ -889,7 +1227,8 @@ def termination_message(fields: dict[str, Any], tail: list[str]) -> bytes:
 
 def tell(stage_name: str, reason: str, error: StageError | None, stage: Stage | None) -> None:
     """Write the termination message; the kubelet brings it into the pod's status."""
-    fields: dict[str, Any] = {"stage": stage_name[:63], "reason": reason, "message": error.message if error else ""}
+    remark = stage.remark if stage is not None else ""
+    fields: dict[str, Any] = {"stage": stage_name[:63], "reason": reason, "message": error.message if error else remark}
     if error is not None:
         fields |= {"step": error.step, "exitCode": error.command_code}
     if stage is not None and stage.facts:
@@ -911,8 +1250,12 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     stage: Stage | None = None
     try:
-        stage = load_stage(Path(os.environ.get("MLPERF_PLAN", "/agent/plan.json")), name)
+        plan = Path(os.environ.get("MLPERF_PLAN", "/agent/plan.json"))
+        stage = load_stage(plan, name)
         stage.stopping = stopping
+        LOG.open(stage.results / "stages", name)
+        say(f"stage {name}: begins {utc_now()} on {socket.gethostname()}")
+        kept("the configuration", lambda: keep.copy_config(stage.results, plan, OVERRIDES))
         reason = run_stage(stage)
     except (StageError, OSError) as caught:
         error = caught if isinstance(caught, StageError) else os_failure(caught)

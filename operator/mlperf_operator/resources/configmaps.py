@@ -8,13 +8,21 @@ from typing import Any
 
 from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.resources.fetching import GIT_CONFIG_KEY, git_config
+from mlperf_operator.suites import Suite
 
 PLAN_KEY = "plan.json"
 
 
-def agent_config_map(run: MLPerfRun, plan: Mapping[str, Any], agent_files: Mapping[str, str]) -> dict[str, Any]:
-    """Build the ConfigMap that is mounted at /agent: stage.py, preflight.py and plan.json."""
-    data = {**agent_files, PLAN_KEY: json.dumps(plan, indent=1, sort_keys=True) + "\n"}
+def agent_config_map(
+    run: MLPerfRun, suite: Suite, plan: Mapping[str, Any], agent_files: Mapping[str, str]
+) -> dict[str, Any]:
+    """Build the ConfigMap that is mounted at /agent: the wrapper's files, plan.json, and git's configuration."""
+    data = {
+        **agent_files,
+        GIT_CONFIG_KEY: git_config(run, suite),
+        PLAN_KEY: json.dumps(plan, indent=1, sort_keys=True) + "\n",
+    }
     return _config_map(run, naming.agent_config_map_name(run), data)
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlperf_operator.api.v1alpha1 import GpuAccess, MLPerfRun, ResourceAmounts, to_wire
+from mlperf_operator.api.v1alpha1 import (
+    GpuAccess,
+    MLPerfRun,
+    PowerSetting,
+    ResourceAmounts,
+    SecurityProfile,
+    to_wire,
+)
 from mlperf_operator.resources.configmaps import PLAN_KEY
-from mlperf_operator.resources.stage_plan import AGENT_PATH, OVERRIDES_PATH, PATHS
-from mlperf_operator.resources.volumes import collect_mounts, harness_mounts
+from mlperf_operator.resources.steps import AGENT_PATH, OVERRIDES_PATH, PATHS
+from mlperf_operator.resources.volumes import CODE, collect_mounts, harness_mounts
 from mlperf_operator.suites import STAGE_ORDER, Suite
 
-PREPARE_STAGES = ("code", "preflight", *STAGE_ORDER)
+PREPARE_STAGES = (CODE, "preflight", *STAGE_ORDER)
 """Init containers that must end before `run` starts, in order."""
 
 COLLECT = "collect"
@@ -19,6 +26,12 @@ GPU_STAGES = ("preflight", RUN)
 """Containers that request GPUs: a device-plugin GPU reaches only containers that ask for it."""
 
 GPU_RESOURCE = "nvidia.com/gpu"
+PARITY_CAPABILITIES = ("IPC_LOCK", "SYS_ADMIN", "SYS_TIME")
+"""What launch_docker of NVIDIA's Makefile.docker adds; IPC_LOCK stands for its --ulimit memlock=-1."""
+
+UPLOAD_SECRET_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "S3_CA_BUNDLE")
+"""Keys of an upload's Secret, which only `collect` gets, as variables of these names (agent/upload.py reads them)."""
+
 HARNESS_UID = 10001
 """User of suites that need no root; any number but 0 serves."""
 
@@ -26,23 +39,30 @@ HARNESS_UID = 10001
 def harness_container(run: MLPerfRun, suite: Suite, image: str, pull_policy: str, stage: str) -> dict[str, Any]:
     """Build the container of one stage."""
     argv = ["python3", f"{AGENT_PATH}/stage.py", stage]
+    foreign = run.spec.code.image if run.spec.code is not None and stage == CODE else None
+    keeps_entrypoint = suite.keeps_entrypoint and foreign is None
     return {
         "name": stage,
-        "image": image,
+        "image": foreign or image,
         "imagePullPolicy": pull_policy,
-        ("args" if suite.keeps_entrypoint else "command"): argv,
+        ("args" if keeps_entrypoint else "command"): argv,
         "workingDir": PATHS["work"],
-        "env": [{"name": name, "value": value} for name, value in _environment(run, suite, stage).items()],
+        "env": [
+            *({"name": name, "value": value} for name, value in _environment(run, suite, stage).items()),
+            *_host_name(run, suite),
+        ],
         "resources": _resources(run, suite, stage),
-        "securityContext": _security_context(suite),
+        "securityContext": _security_context(run, suite, stage),
         "terminationMessagePolicy": "File",
-        "volumeMounts": harness_mounts(run, suite.shm_bytes),
+        "volumeMounts": harness_mounts(run, suite, stage),
     }
 
 
 def _environment(run: MLPerfRun, suite: Suite, stage: str) -> dict[str, str]:
     environment = {
         "MLPERF_PLAN": f"{AGENT_PATH}/{PLAN_KEY}",
+        # Set in an image, it would keep stage.py from the files beside it.
+        "PYTHONSAFEPATH": "",
         "MLPERF_SCRATCH_PATH": PATHS["scratch"],
         "MLPINF_CUSTOM_DEFINITION_PATH": OVERRIDES_PATH,
         **suite.environment,
@@ -52,6 +72,19 @@ def _environment(run: MLPerfRun, suite: Suite, stage: str) -> dict[str, str]:
     elif suite.uses_gpu and run.spec.gpu.access is GpuAccess.RUNTIME_CLASS:
         environment["NVIDIA_VISIBLE_DEVICES"] = "all"
     return environment
+
+
+def _host_name(run: MLPerfRun, suite: Suite) -> list[dict[str, Any]]:
+    # Makefile.power chooses the power meter by it; without, it is the container's name.
+    wanted = run.spec.power_setting is PowerSetting.MAX_Q or has_parity(run)
+    if not (suite.uses_gpu and wanted):
+        return []
+    return [{"name": "HOST_HOSTNAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
+
+
+def has_parity(run: MLPerfRun) -> bool:
+    """Say whether the run's containers get what NVIDIA's own launcher gives."""
+    return run.spec.security_profile is SecurityProfile.HARNESS_PARITY
 
 
 def _resources(run: MLPerfRun, suite: Suite, stage: str) -> dict[str, Any]:
@@ -69,7 +102,16 @@ def _amounts(amounts: ResourceAmounts) -> dict[str, str]:
     return dict(to_wire(amounts))
 
 
-def _security_context(suite: Suite) -> dict[str, Any]:
+def _security_context(run: MLPerfRun, suite: Suite, stage: str) -> dict[str, Any]:
+    # `code` only copies files.
+    if has_parity(run) and stage != CODE:
+        return {
+            # SYS_ADMIN goes with nothing else.
+            "allowPrivilegeEscalation": True,
+            "capabilities": {"add": list(PARITY_CAPABILITIES)},
+            "seccompProfile": {"type": "Unconfined"},
+            "appArmorProfile": {"type": "Unconfined"},
+        }
     context: dict[str, Any] = {"allowPrivilegeEscalation": False}
     if suite.run_as_root:
         if suite.memlock:
@@ -86,8 +128,8 @@ def collect_container(run: MLPerfRun, operator_image: str, pull_policy: str) -> 
         "imagePullPolicy": pull_policy,
         "restartPolicy": "Always",
         "command": ["python3", "-m", "mlperf_operator.agent.collect"],
-        "env": [{"name": "MLPERF_PLAN", "value": f"{AGENT_PATH}/{PLAN_KEY}"}],
-        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
+        "env": [{"name": "MLPERF_PLAN", "value": f"{AGENT_PATH}/{PLAN_KEY}"}, *_upload_credentials(run)],
+        "resources": {"requests": {"cpu": "10m", "memory": "128Mi" if run.spec.upload else "64Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -96,6 +138,17 @@ def collect_container(run: MLPerfRun, operator_image: str, pull_policy: str) -> 
         "terminationMessagePolicy": "File",
         "volumeMounts": collect_mounts(run),
     }
+
+
+def _upload_credentials(run: MLPerfRun) -> list[dict[str, Any]]:
+    # Optional: what the Secret lacks is told in the report, and costs no result.
+    if run.spec.upload is None:
+        return []
+    secret = run.spec.upload.s3.credentials_secret.name
+    return [
+        {"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
+        for key in UPLOAD_SECRET_KEYS
+    ]
 
 
 def pod_security_context(suite: Suite) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mlperf_operator.resources.containers import (
     RUN,
     collect_container,
     harness_container,
+    has_parity,
     pod_security_context,
 )
 from mlperf_operator.resources.volumes import collect_volumes, volumes
@@ -78,7 +79,8 @@ def job(
             "template": {
                 "metadata": {"labels": naming.labels(run, RUN)},
                 "spec": {
-                    **_pod_spec(run, suite, volumes(run, override_paths, suite.shm_bytes)),
+                    **_pod_spec(run, suite, volumes(run, suite, override_paths)),
+                    **_host_network(run),
                     **_runtime_class(run, suite, images),
                     **_driver_affinity(driver),
                     "activeDeadlineSeconds": spec.run_timeout_seconds,
@@ -119,6 +121,11 @@ def _pod_spec(run: MLPerfRun, suite: Suite, pod_volumes: list[dict[str, Any]]) -
     if spec.image_pull_secrets:
         pod["imagePullSecrets"] = [to_wire(secret) for secret in spec.image_pull_secrets]
     return pod
+
+
+def _host_network(run: MLPerfRun) -> dict[str, Any]:
+    # The cluster's names must still be found: the upload may go to one.
+    return {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"} if has_parity(run) else {}
 
 
 def _driver_affinity(version: str | None) -> dict[str, Any]:

@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlperf_operator import naming
-from mlperf_operator.api.v1alpha1 import Artifacts, EmptyDirVolume, MLPerfRun, VolumeSpec
+from mlperf_operator.api.v1alpha1 import Artifacts, EmptyDirVolume, MLPerfRun, SecurityProfile, VolumeSpec
 from mlperf_operator.resources.configmaps import key_of
-from mlperf_operator.resources.stage_plan import AGENT_PATH, OVERRIDES_PATH, PATHS
+from mlperf_operator.resources.steps import AGENT_PATH, CODE_PATH, OVERRIDES_PATH, PATHS
+from mlperf_operator.suites import Suite
 
 SCRATCH = "scratch"
 RESULTS = "results"
+CODE = "code"
+"""Name of the container that copies the code tree, and of the volume that it alone sees."""
 
 
 def claims(run: MLPerfRun) -> list[dict[str, Any]]:
@@ -42,7 +45,7 @@ def _claim(run: MLPerfRun, name: str, volume: VolumeSpec) -> dict[str, Any]:
     }
 
 
-def volumes(run: MLPerfRun, override_paths: Iterable[str], shm_bytes: int) -> list[dict[str, Any]]:
+def volumes(run: MLPerfRun, suite: Suite, override_paths: Iterable[str]) -> list[dict[str, Any]]:
     """Build the pod's volumes."""
     items = [{"key": key_of(path), "path": path} for path in sorted(override_paths)]
     built: list[dict[str, Any]] = [
@@ -52,9 +55,20 @@ def volumes(run: MLPerfRun, override_paths: Iterable[str], shm_bytes: int) -> li
     ]
     if run.spec.results is not None:
         built.append({"name": RESULTS, **_source(run, RESULTS, run.spec.results)})
-    if shm_bytes:
-        built.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(shm_bytes)}})
-    return built
+    if suite.shm_bytes:
+        built.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(suite.shm_bytes)}})
+    if run.spec.code is not None and run.spec.code.claim_name is not None:
+        claim = {"claimName": run.spec.code.claim_name, "readOnly": True}
+        built.append({"name": CODE, "persistentVolumeClaim": claim})
+    return built + [
+        {"name": name, "hostPath": {"path": path, "type": "CharDevice"}} for name, path in _devices(run, suite)
+    ]
+
+
+def _devices(run: MLPerfRun, suite: Suite) -> list[tuple[str, str]]:
+    if run.spec.security_profile is not SecurityProfile.HARNESS_PARITY:
+        return []
+    return [(f"device-{number}", path) for number, path in enumerate(suite.device_paths)]
 
 
 def collect_volumes(run: MLPerfRun) -> list[dict[str, Any]]:
@@ -83,7 +97,7 @@ def _source(run: MLPerfRun, name: str, volume: VolumeSpec) -> dict[str, Any]:
     return {"persistentVolumeClaim": {"claimName": volume.claim_name or naming.claim_name(run, name)}}
 
 
-def harness_mounts(run: MLPerfRun, shm_bytes: int) -> list[dict[str, Any]]:
+def harness_mounts(run: MLPerfRun, suite: Suite, stage: str) -> list[dict[str, Any]]:
     """Build the mounts of a harness container."""
     private = private_folder(run)
     mounts: list[dict[str, Any]] = [
@@ -94,8 +108,12 @@ def harness_mounts(run: MLPerfRun, shm_bytes: int) -> list[dict[str, Any]]:
         {"name": SCRATCH, "mountPath": PATHS["state"], "subPath": f"{private}/state"},
         results_mount(run),
     ]
-    if shm_bytes:
+    if suite.shm_bytes:
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 - the kernel's shared memory, no temp file
+    if stage != CODE:
+        return mounts + [{"name": name, "mountPath": path} for name, path in _devices(run, suite)]
+    if run.spec.code is not None and run.spec.code.claim_name is not None:
+        mounts.append({"name": CODE, "mountPath": CODE_PATH, "readOnly": True})
     return mounts
 
 
@@ -117,7 +135,7 @@ def private_folder(run: MLPerfRun) -> str:
 
 def run_folder(run: MLPerfRun) -> str:
     """Folder of this run alone on a results volume."""
-    return f"{run.metadata.namespace}/{run.metadata.name}-{run.metadata.uid}"
+    return f"{run.metadata.namespace}/{run.metadata.name}/{run.metadata.uid}"
 
 
 def artifacts(run: MLPerfRun) -> Artifacts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mlperf_operator.results.detail import finite
 from mlperf_operator.results.model import Accuracy, same
@@ -16,17 +17,36 @@ from mlperf_operator.results.targets import Bounds, bounds_of
 _NUMBER = r"'?(-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)"
 
 
-def _quoted(key: str) -> re.Pattern[str]:
-    return re.compile(rf"['\"]{key}['\"]:\s*{_NUMBER}")
+@dataclass(frozen=True)
+class _Pattern:
+    """Where a number stands; one of the words is there too, which is far quicker to look for in a long text."""
+
+    words: tuple[str, ...]
+    number: re.Pattern[str]
+
+    def last(self, text: str) -> float | None:
+        """Return the number that is found last: the scripts print interim values too."""
+        if not any(word in text for word in self.words):
+            return None
+        found = deque(self.number.finditer(text), maxlen=1)
+        return finite(float(found[0][1])) if found else None
 
 
-_PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
+def _quoted(key: str) -> _Pattern:
+    return _Pattern((f"{key}'", f'{key}"'), re.compile(rf"['\"]{key}['\"]:\s*{_NUMBER}"))
+
+
+def _after(*words: str, then: str = r"\s*") -> _Pattern:
+    return _Pattern(words, re.compile(rf"(?:{'|'.join(words)}){then}{_NUMBER}"))
+
+
+_PATTERNS: tuple[tuple[str, _Pattern], ...] = (
     ("F1", _quoted("f1")),
-    ("DICE", re.compile(r"Accuracy:\s*mean\s*=\s*" + _NUMBER)),
-    ("AUC", re.compile(r"\bAUC=" + _NUMBER)),
-    ("mAP", re.compile(r"(?:\bmAP=|'Total':\s*)" + _NUMBER)),
-    ("WER_ACC", re.compile(r"Word Error Rate:[^\n]{0,200}accuracy=" + _NUMBER)),
-    ("BLEU", re.compile(r"\bBLEU:\s*" + _NUMBER)),
+    ("DICE", _after("Accuracy:", then=r"\s*mean\s*=\s*")),
+    ("AUC", _Pattern(("AUC=",), re.compile(r"\bAUC=" + _NUMBER))),
+    ("mAP", _Pattern(("mAP=", "'Total':"), re.compile(r"(?:\bmAP=|'Total':\s*)" + _NUMBER))),
+    ("WER_ACC", _after("Word Error Rate:", then=r"[^\n]{0,200}accuracy=")),
+    ("BLEU", _Pattern(("BLEU:",), re.compile(r"\bBLEU:\s*" + _NUMBER))),
     ("meanAcc", _quoted("mean-accuracy")),
     ("ROUGE1", _quoted("rouge1")),
     ("ROUGE2", _quoted("rouge2")),
@@ -38,14 +58,19 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("CLIP_SCORE", _quoted("CLIP_SCORE")),
     ("FID_SCORE", _quoted("FID_SCORE")),
     ("vbench_score", _quoted("vbench_score")),
-    ("mIOU", re.compile(r"\bmean_iou:\s*" + _NUMBER)),
-    ("DLRM_NE", re.compile(r"metric/lifetime_ne/rating:\s*" + _NUMBER)),
-    ("DLRM_ACC", re.compile(r"metric/lifetime_accuracy/rating:\s*" + _NUMBER)),
-    ("DLRM_AUC", re.compile(r"metric/lifetime_gauc/rating:\s*" + _NUMBER)),
+    ("mIOU", _Pattern(("mean_iou:",), re.compile(r"\bmean_iou:\s*" + _NUMBER))),
+    ("DLRM_NE", _after("metric/lifetime_ne/rating:")),
+    ("DLRM_ACC", _after("metric/lifetime_accuracy/rating:")),
+    ("DLRM_AUC", _after("metric/lifetime_gauc/rating:")),
 )
-_PLAIN = re.compile(r"^[ \t]*(?:\{\"accuracy|accuracy)[\": ]*=?\s*" + _NUMBER, re.MULTILINE)
+_PLAIN = _Pattern(
+    ("accuracy",),
+    re.compile(r"^[ \t]*(?:\{\"accuracy|accuracy)[\": ]*+=?\s*+" + _NUMBER, re.MULTILINE),
+)
 _GEN_LEN = _quoted("gen_len")
 _ROUGE_LSUM = _quoted("rougeLsum")
+
+_END_TO_END = _after("Accuracy:")
 
 _BRATS = re.compile(r"whole tumor")
 
@@ -55,19 +80,19 @@ def parse_accuracy(text: str, variant: str | None, *, compliance: bool = False) 
 
     A compliance test answers a part of the data set, which is compared with another run and has no threshold.
     """
-    values = {name: number for name, pattern in _PATTERNS if (number := _last(pattern, text)) is not None}
+    values = {name: number for name, pattern in _PATTERNS if (number := pattern.last(text)) is not None}
     if "F1" in values:
         # The score of bert is F1; the exact match that its script prints beside it has no target.
         values.pop("exact_match", None)
-    if not values and (plain := _last(_PLAIN, text)) is not None:
+    if not values and (plain := _PLAIN.last(text)) is not None:
         values["acc"] = plain
     if "ROUGE1" in values and "TOKENS_PER_SAMPLE" not in values:
-        values |= {"GEN_LEN": length} if (length := _last(_GEN_LEN, text)) is not None else {}
+        values |= {"GEN_LEN": length} if (length := _GEN_LEN.last(text)) is not None else {}
         # Only llama3.1-8b has a target for it (submission checker, v5.1).
-        if (variant or "").startswith(("llama3.1-8b", "llama3_1-8b")) and (
-            score := _last(_ROUGE_LSUM, text)
-        ) is not None:
+        if (variant or "").startswith(("llama3.1-8b", "llama3_1-8b")) and (score := _ROUGE_LSUM.last(text)) is not None:
             values["ROUGELSUM"] = score
+    if (variant or "").startswith("e2e-rag") and (answers := _END_TO_END.last(text)) is not None:
+        values["E2E_ACCURACY"] = answers
     if (variant or "").startswith("qwen3-vl") and "F1" in values:
         # Its script names it f1; the submission checker (v6.0) does not mix it up with that of bert.
         values["F1_HIERARCHICAL"] = values.pop("F1")
@@ -125,12 +150,6 @@ def _too_high(items: Sequence[Accuracy], variant: str | None) -> list[str]:
         for item, limit in limits
         if limit is not None and item.value > limit
     ]
-
-
-def _last(pattern: re.Pattern[str], text: str) -> float | None:
-    """Return the number that a pattern finds last: the scripts print interim values too."""
-    found = deque(pattern.finditer(text), maxlen=1)
-    return finite(float(found[0][1])) if found else None
 
 
 def judged(name: str, value: float, bounds: Bounds) -> Accuracy:

@@ -12,17 +12,27 @@ from typing import Any
 _PREFIX = ":::MLLOG"
 _KEY = re.compile(r'"key":\s*"([^"]+)"')
 _WANTED = re.compile(
-    r"result_|early_stopping_|effective_(scenario|test_mode|min_duration_ms|samples_per_query)|requested_(scenario|test_mode)"
-    r"|loadgen_version|num_errors$"
+    r"result_|early_stopping_|(effective|requested)_(scenario|test_mode)|effective_(min_duration_ms|samples_per_query)"
+    r"|effective_(target_qps|target_latency_ns|target_latency_percentile|min_query_count)$"
+    r"|requested_(server_target_qps|offline_expected_qps|server_ttft_latency|server_tpot_latency)$"
+    r"|loadgen_version|loadgen_git_commit_date$|num_errors$"
 )
-_LOOSE_VALUE = re.compile(r'"value":\s*(.*?),\s*"time_ms"', re.DOTALL)
+_VALUE = '"value":'
+_VALUE_END = re.compile(r',\s*"time_ms"')
 _ERROR = re.compile(r'"is_error":\s*true')
+_WARNING = re.compile(r'"is_warning":\s*true')
 _OLD_FORMAT = re.compile(r'"pid": \d+, "tid": \d+, "ts": \d+ns : ')
 _MAX_JOINED_LINES = 200
 """LoadGen before 2024-07 did not escape line breaks in values (git logs, host environment)."""
 
+_MAX_JOINED = 1024**2
+"""Characters of one entry; what goes beyond is left out, and no value that is wanted is as long."""
+
 _MAX_ERRORS = 100
 """Errors that are kept; the others are only counted. A run may log one for each query."""
+
+_MAX_VALUES, _MAX_TEXT = 1000, 10_000
+"""Values that are kept, and characters of one: LoadGen writes some hundred, and no log may fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class DetailLog:
         values: By key; of a repeated key the first value, as MLCommons' submission checker takes it.
         errors: Values of the first lines that LoadGen marked as errors.
         error_count: Number of those lines; 0 where LoadGen itself counted none, as the official log parser does it.
+        warning_count: Number of lines that LoadGen marked as warnings.
         unreadable: Lines that could not be read at all.
         is_old_format: Whether this is plain text, as LoadGen wrote it before 2021; nothing of it is read.
     """
@@ -40,6 +51,7 @@ class DetailLog:
     values: dict[str, Any]
     errors: tuple[str, ...] = ()
     error_count: int = 0
+    warning_count: int = 0
     unreadable: int = 0
     is_old_format: bool = False
 
@@ -50,6 +62,11 @@ class DetailLog:
     def text(self, *keys: str) -> str | None:
         """Return the first of the keys that has a value, as text."""
         return next((str(self.values[key]) for key in keys if self.values.get(key)), None)
+
+    def lines(self, *keys: str) -> tuple[str, ...]:
+        """Return the texts of these keys, one a line, without the stars that LoadGen sets before them."""
+        texts = [part for key in keys for part in (self.text(key) or "").replace(" * ", "\n").splitlines()]
+        return tuple(line for text in texts if (line := " ".join(text.split()).removeprefix("* ")))
 
     def flag(self, key: str) -> bool | None:
         """Return a yes or no, None when it is not there."""
@@ -72,7 +89,7 @@ def parse_detail(lines: Iterable[str]) -> DetailLog:
     """Read a detail log line by line; only the keys that matter are kept."""
     values: dict[str, Any] = {}
     errors: list[str] = []
-    error_count = unreadable = 0
+    error_count = warning_count = unreadable = 0
     entries = _Entries(lines)
     for text in entries:
         found = _KEY.search(text)
@@ -81,6 +98,7 @@ def parse_detail(lines: Iterable[str]) -> DetailLog:
             unreadable += 1
             continue
         key = found.group(1)
+        warning_count += _WARNING.search(text) is not None
         if not is_error and (key in values or not _WANTED.match(key)):
             continue
         known, value = _value(text)
@@ -89,12 +107,12 @@ def parse_detail(lines: Iterable[str]) -> DetailLog:
             continue
         if is_error:
             error_count += 1
-            errors += [str(value)] if len(errors) < _MAX_ERRORS else []
-        if _WANTED.match(key):
-            values.setdefault(key, value)
+            errors += [str(_bounded(value) or "(no text)")] if len(errors) < _MAX_ERRORS else []
+        if _WANTED.match(key) and len(values) < _MAX_VALUES:
+            values.setdefault(key, _bounded(value))
     if finite(values.get("num_errors")) == 0:
         errors, error_count = [], 0
-    return DetailLog(values, tuple(errors), error_count, unreadable, entries.is_old_format)
+    return DetailLog(values, tuple(errors), error_count, warning_count, unreadable, entries.is_old_format)
 
 
 class _Entries:
@@ -106,17 +124,19 @@ class _Entries:
 
     def __iter__(self) -> Iterator[str]:
         pending: list[str] = []
+        length = 0
         for line in self._lines:
             start = line.find(_PREFIX)
             if start < 0:
                 if not pending:
                     self.is_old_format = self.is_old_format or _OLD_FORMAT.match(line) is not None
-                elif len(pending) < _MAX_JOINED_LINES and not _is_whole(pending):
+                elif length < _MAX_JOINED and len(pending) < _MAX_JOINED_LINES and not _is_whole(pending):
                     pending.append(line)
+                    length += len(line)
                 continue
             if pending:
                 yield "".join(pending)
-            pending = [line[start + len(_PREFIX) :]]
+            pending, length = [line[start + len(_PREFIX) :]], len(line)
         if pending:
             yield "".join(pending)
 
@@ -125,15 +145,28 @@ def _is_whole(parts: list[str]) -> bool:
     return parts[-1].rstrip().endswith("}}")
 
 
+def _bounded(value: object) -> object:
+    """Return a value as it is kept: none that is wanted is a list or an object."""
+    if isinstance(value, str):
+        return value[:_MAX_TEXT]
+    return value if isinstance(value, int | float) else None
+
+
 def _value(text: str) -> tuple[bool, Any]:
     try:
         return True, json.loads(text.strip(), strict=False)["value"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        loose = _LOOSE_VALUE.search(text)
-        if loose is None:
-            return False, None
-    raw = loose.group(1).strip()
+        raw = _loose_value(text)
+    if raw is None:
+        return False, None
     try:
         return True, json.loads(raw, strict=False)
     except (ValueError, RecursionError):
         return True, raw.strip('"')
+
+
+def _loose_value(text: str) -> str | None:
+    """Return what stands where LoadGen writes the value, quotes and all, of an entry that is no JSON."""
+    start = text.find(_VALUE)
+    end = _VALUE_END.search(text, start) if start >= 0 else None
+    return text[start + len(_VALUE) : end.start()].strip() if end is not None else None

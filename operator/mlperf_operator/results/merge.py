@@ -8,11 +8,12 @@ from typing import Literal
 
 from mlperf_operator.results.accuracy import merged_accuracy, parse_accuracy
 from mlperf_operator.results.detail import DetailLog
+from mlperf_operator.results.facts import EARLY_STOPPING_TEXTS, facts_of
 from mlperf_operator.results.layout import Place, is_same_scenario, place_of, scenario_of, short_name
 from mlperf_operator.results.metadata import Metadata
 from mlperf_operator.results.metrics import metric_from_detail, metric_from_summary
 from mlperf_operator.results.model import MIN_DURATION_MS, Accuracy, Metric, Mode, Result, ResultError, Validity
-from mlperf_operator.results.notes import log_notes, metadata_notes, summary_note
+from mlperf_operator.results.notes import log_notes, metadata_notes, metric_note, summary_note
 from mlperf_operator.results.summary import Summary
 
 
@@ -77,10 +78,7 @@ def merge(files: Files) -> Result:
         files, logged, variant, is_performance=is_performance, compliance=place.compliance
     )
     notes = [
-        *([files.metadata_error] if files.metadata_error else []),
-        *log_notes(files.summary, files.detail, place, logged.scenario),
-        *(metadata_notes(metadata, logged.validity, metric, logged.detail, place.variant) if metadata else []),
-        *summary_note(metric, metric_from_summary(logged.scenario or place.scenario, logged.summary)),
+        *_notes(files, logged, place, metric, has_verdict=is_performance and validity is not None),
         *([_OTHER_RUN] if stale else []),
         *accuracy_notes,
     ]
@@ -93,13 +91,25 @@ def merge(files: Files) -> Result:
         validity=validity if is_performance else None,
         metric=metric if is_performance else None,
         accuracy=accuracy,
-        config_name=metadata.config_name if metadata else None,
+        config_name=extra.config_name if extra else None,
         early_stopping_met=_early_stopping(logged, extra) if is_performance else None,
         min_duration_met=_min_duration(logged, extra) if is_performance else None,
         harness_version=logged.detail.text("loadgen_version"),
         reason=_reason(logged, extra) if is_performance and validity == "INVALID" else None,
+        loadgen=facts_of(logged.summary, logged.detail) if is_performance and logged.mode is not None else None,
         warnings=tuple(notes),
     )
+
+
+def _notes(files: Files, logged: Logged, place: Place, metric: Metric | None, *, has_verdict: bool) -> list[str]:
+    metadata, scenario = files.metadata, logged.scenario or place.scenario
+    return [
+        *([files.metadata_error] if files.metadata_error else []),
+        *log_notes(files.summary, files.detail, place, logged.scenario),
+        *(metadata_notes(metadata, logged.validity, metric, logged.detail, place.variant) if metadata else []),
+        *summary_note(metric, metric_from_summary(scenario, logged.summary)),
+        *(metric_note(metric, scenario, files.summary, files.detail) if has_verdict else []),
+    ]
 
 
 _OTHER_RUN = "metadata.json is of another run than the log, which is taken"
@@ -196,12 +206,7 @@ def _reason(logged: Logged, metadata: Metadata | None) -> str | None:
     return "; ".join(lines) or None
 
 
-_REASON_KEYS = (
-    "result_invalid_reason",
-    "early_stopping_result",
-    "early_stopping_ttft_result",
-    "early_stopping_tpot_result",
-)
+_REASON_KEYS = ("result_invalid_reason", *EARLY_STOPPING_TEXTS)
 
 
 def _nothing_in(files: Files) -> str:

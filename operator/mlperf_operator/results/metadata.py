@@ -17,6 +17,9 @@ _KNOWN = ("result_validity", "scenario_key", "scenario", "test_mode", "accuracy"
 _TARGET = re.compile(r"_k_(99(?:_9)?)(?![0-9_]*\d)")
 """The accuracy target in a config's name, such as A100_SXM4_40GBx8_TRT-custom_k_99_9_MaxP-Server."""
 
+_MAX_SHOWN, _MAX_NOTES = 200, 20
+"""Characters of a value, and sentences of a kind: the notes say that a file is spoiled, not all that is in it."""
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -69,7 +72,7 @@ def parse_metadata(text: str) -> Metadata:
         early_stopping_met=_flag(body.get("early_stopping_met")),
         min_duration_ms=finite(body.get("effective_min_duration_ms")),
         shortfalls=_shortfalls(body),
-        notes=(*repeated, *contradictions, *_unmet_but_valid(body, validity)),
+        notes=(*repeated[:_MAX_NOTES], *contradictions[:_MAX_NOTES], *_unmet_but_valid(body, validity)),
     )
 
 
@@ -78,7 +81,7 @@ def _object(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found and found[key] != value:
-            repeated.append(f"metadata.json has {key} more than once, with different values")
+            repeated.append(f"metadata.json has {key[:_MAX_SHOWN]} more than once, with different values")
         if key != "result_validity" or found.get(key) != "INVALID":
             found[key] = value
     return found
@@ -147,7 +150,7 @@ def _item(entry: object, notes: list[str]) -> Accuracy | None:
     """Return one accuracy item; any `false` wins, be it the file's word or the threshold's."""
     value = finite(entry.get("value")) if isinstance(entry, dict) else None
     if not isinstance(entry, dict) or value is None:
-        notes.append(f"an accuracy item has no value: {str(entry)[:200]}")
+        notes.append(f"an accuracy item has no value: {str(entry)[:_MAX_SHOWN]}")
         return None
     name = _text(entry.get("name")) or "accuracy"
     threshold, limit, said = finite(entry.get("threshold")), finite(entry.get("upper_limit")), entry.get("pass")

@@ -29,7 +29,7 @@ _HEADLINES = re.compile(
 
 def version_of(text: str | None) -> Version | None:
     """Return LoadGen's version, such as (4, 1) from `4.1 @ 2ed9555be0`; up to v1.0 it called itself .5a1."""
-    found = re.match(r"v?(\d+)\.(\d+)", text or "")
+    found = re.match(r"v?(\d{1,4})\.(\d{1,4})(?!\d)", text or "")
     if found:
         return int(found[1]), int(found[2])
     return (1, 0) if (text or "").startswith(".5") else None
@@ -45,7 +45,7 @@ _TOKENS = {
     "Offline": ("result_tokens_per_second", "result_inferred_tokens_per_second"),
     "Server": ("result_completed_tokens_per_second", "result_inferred_completed_tokens_per_second"),
 }
-"""Of language models, from v4.1 on; inferred ones of gptj (submission checker, RESULT_FIELD_BENCHMARK_OVERWRITE)."""
+"""Of language models, from v4.0 on; inferred ones of gptj (submission checker, RESULT_FIELD_BENCHMARK_OVERWRITE)."""
 
 
 def key_of(scenario: str | None, version: Version, detail: DetailLog) -> str | None:
@@ -66,20 +66,39 @@ def key_of(scenario: str | None, version: Version, detail: DetailLog) -> str | N
     return names.get(scenario or "")
 
 
-def _version(scenario: str | None, detail: DetailLog, summary: Summary) -> Version | None:
-    """Return the version whose rules the log follows.
+_OF_LANGUAGE_MODELS = (
+    "early_stopping_ttft_result",
+    "result_tokens_per_second",
+    "result_completed_tokens_per_second",
+    "result_inferred_tokens_per_second",
+    "result_inferred_completed_tokens_per_second",
+)
+_COMPLETED_SINCE_COMMIT = "2024-06-04T"
 
-    LoadGen called itself 4.0 until July 2024, but has counted as v4.1 does since June (mlcommons/inference 1c3f8e7d);
-    its headline shows which. Of a log whose head is missing the keys themselves must prove it.
-    """
+
+def _version(scenario: str | None, detail: DetailLog, summary: Summary) -> Version | None:
+    """Return the version whose rules the log follows; of a log whose head is missing the keys must prove it."""
     said = version_of(detail.text("loadgen_version"))
-    if said == (4, 0) and any(re.match("completed|tokens", label, re.IGNORECASE) for label in summary.headline or {}):
+    if said == (4, 0) and _counts_completed(detail, summary):
         return COMPLETED_SINCE
     if said is None and scenario == "Offline":
         return COMPLETED_SINCE
     if said is None and _LATENCY.get(scenario or "") in detail.values:
         return EARLY_STOPPING_SINCE
     return said
+
+
+def _counts_completed(detail: DetailLog, summary: Summary) -> bool:
+    """Whether a LoadGen that calls itself 4.0, as it did until July 2024, counts as v4.1 does.
+
+    Of language models it always does (submission checker, v4.0). Of others it does since June 2024
+    (mlcommons/inference 1c3f8e7d), which its headline shows, or the date of its source.
+    """
+    if any(key in detail.values for key in _OF_LANGUAGE_MODELS):
+        return True
+    if summary.headline:
+        return any(re.match("completed|tokens", label, re.IGNORECASE) for label in summary.headline)
+    return (detail.text("loadgen_git_commit_date") or "") >= _COMPLETED_SINCE_COMMIT
 
 
 def metric_from_detail(scenario: str | None, detail: DetailLog, summary: Summary) -> Metric | None:
@@ -114,3 +133,20 @@ def metric_from_summary(scenario: str | None, summary: Summary) -> Metric | None
     if label == "Samples per query":
         return Metric("effective_samples_per_query", known[label], unit_of(label))
     return Metric(label, known[label], unit_of(label)) if label is not None else None
+
+
+def why_no_metric(scenario: str | None, detail: DetailLog, summary: Summary) -> str:
+    """Return in words why the logs of a performance run have no primary metric."""
+    if scenario is None:
+        return "no file names a scenario that is known"
+    if not detail.values:
+        return f"the summary has no headline that is one of {scenario}" if summary.headline else _UNSAID
+    version = _version(scenario, detail, summary)
+    if version is None:
+        said = detail.text("loadgen_version")
+        return f"which one it is depends on LoadGen's version, and the detail log says {said or 'none'}"
+    key = key_of(scenario, version, detail)
+    return f"the detail log has no number {key}, nor the summary a headline"
+
+
+_UNSAID = "there is no detail log, and the summary has no headline"

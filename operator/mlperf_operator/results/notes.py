@@ -7,6 +7,7 @@ import math
 from mlperf_operator.results.detail import DetailLog
 from mlperf_operator.results.layout import Place, is_same_scenario, short_name
 from mlperf_operator.results.metadata import Metadata
+from mlperf_operator.results.metrics import why_no_metric
 from mlperf_operator.results.model import Metric, same
 from mlperf_operator.results.summary import Summary
 
@@ -41,6 +42,22 @@ def _unfinished(summary: Summary | None, detail: DetailLog) -> list[str]:
     if mode == "PerformanceOnly" and word is None and (summary is None or summary.validity is None):
         return ["there is no verdict: the run did not finish"]
     return []
+
+
+def metric_note(
+    metric: Metric | None, scenario: str | None, summary: Summary | None, detail: DetailLog | None
+) -> list[str]:
+    """Return why a performance run has no primary metric, or its metric no value; nothing where it has one."""
+    if metric is not None and metric.value is not None:
+        return []
+    if metric is not None:
+        return [
+            f"there is no primary metric: LoadGen gives no estimate ({metric.name}), too few queries were processed"
+        ]
+    if summary is None and detail is None:
+        return ["there is no primary metric: metadata.json has no number under the key that scenario_key names"]
+    why = why_no_metric(scenario, detail or DetailLog({}), summary or Summary())
+    return [f"there is no primary metric: {why}"]
 
 
 def summary_note(metric: Metric | None, headline: Metric | None) -> list[str]:

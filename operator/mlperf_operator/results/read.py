@@ -17,6 +17,9 @@ SUMMARY, DETAIL = "mlperf_log_summary.txt", "mlperf_log_detail.txt"
 METADATA, ACCURACY = "metadata.json", "accuracy.txt"
 _FILES = frozenset({SUMMARY, DETAIL, METADATA, ACCURACY})
 
+ENDPOINTS = "result_summary.json"
+_OF_ENDPOINTS = f"{ENDPOINTS} is of MLCommons' endpoints, which measure without LoadGen since v6.1; it is not read"
+
 MAX_TEXT_BYTES = 4 * 1024**2
 """Most that is read of a summary, metadata.json or accuracy.txt; of the last its end, where the scores stand."""
 
@@ -43,6 +46,8 @@ def find_results(root: Path) -> Iterator[Result]:
         waiting += [folder / name for name in sorted(names, reverse=True)]
         if _FILES.intersection(files):
             yield read_result(folder, root)
+        elif ENDPOINTS in files:
+            yield Result(path=_shown(folder, root), error=_OF_ENDPOINTS)
 
 
 def _listed(folder: Path) -> tuple[list[str], list[str]]:

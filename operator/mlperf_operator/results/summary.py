@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 _RULE = re.compile(r"^=+$")
-_FIELD = re.compile(r"^(?P<label>[^:]+?)\s*:\s*(?P<value>.*)$")
 _ESTIMATE = re.compile(r"Early stopping \d+(?:\.\d+)?(?:th|st|nd|rd) percentile estimate:\s*(\d+)")
-_CONSTRAINT = re.compile(r"^\s*(?P<name>.*?)\s+satisfied\s*:\s*(?P<met>Yes|NO)\b", re.IGNORECASE)
-_FOOTER = re.compile(r"^(No|\d+) (warning|error)s? encountered", re.IGNORECASE)
+_SATISFIED = re.compile(r"\ssatisfied\s*:\s*(Yes|NO)\b", re.IGNORECASE)
+_FOOTER = re.compile(r"^(?P<count>No|\d{1,18}) (?P<kind>warning|error)s? encountered", re.IGNORECASE)
 
 _MAX_LINE = 1000
 """Longer lines are none of LoadGen's; the patterns would take their time over them."""
@@ -28,6 +28,9 @@ class Summary:
         min_duration_ms: The parameter in force.
         is_finished: Whether LoadGen wrote its closing count of warnings and errors.
         reasons: Constraints that were missed, the recommendations and the early-stopping block, one a line.
+        constraints: Whether each was satisfied, by its name in small letters.
+        stats: Numbers of the additional statistics by their label; of a repeated label the first.
+        parameters: Numbers of the test parameters, likewise.
     """
 
     scenario: str | None = None
@@ -40,29 +43,91 @@ class Summary:
     min_duration_ms: float | None = None
     is_finished: bool = False
     reasons: tuple[str, ...] = ()
+    recommendations: tuple[str, ...] = ()
+    early_stopping: tuple[str, ...] = ()
+    constraints: Mapping[str, bool] = field(default_factory=dict)
+    stats: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    warning_count: int = 0
+    error_count: int = 0
 
 
 def parse_summary(text: str) -> Summary:
     """Read a summary."""
     lines = [line[:_MAX_LINE].rstrip() for line in text.splitlines()]
     header = _header(lines)
-    fields = {m["label"].strip(): m["value"].strip() for m in (_FIELD.match(line) for line in header) if m}
+    fields = dict(field for line in header if (field := _field(line)) is not None)
     verdicts = {line.partition(":")[2].strip().upper() for line in header if line.strip().startswith("Result is")}
     estimate = _ESTIMATE.search("\n".join(header))
-    constraints = {m["name"].lower(): m["met"].lower() == "yes" for line in header if (m := _CONSTRAINT.match(line))}
-    duration = next((line for line in lines if line.startswith("min_duration (ms)")), "")
+    constraints = dict(found for line in header if (found := _constraint(line)) is not None)
+    parameters = _numbers(_section(lines, "Test Parameters Used"))
+    reasons = _reasons(header)
+    counts = _counts(lines)
     return Summary(
         scenario=fields.get("Scenario"),
         mode=fields.get("Mode"),
         validity="INVALID" if "INVALID" in verdicts else "VALID" if "VALID" in verdicts else None,
         headline=_headline(header),
         early_stopping_met=constraints.get("early stopping"),
-        early_stopping_estimate=float(estimate[1]) if estimate else None,
+        early_stopping_estimate=_number(estimate[1]) if estimate else None,
         min_duration_met=constraints.get("min duration"),
-        min_duration_ms=_number(duration.partition(":")[2]),
-        is_finished=any(_FOOTER.match(line) for line in lines),
-        reasons=tuple(_reasons(header)),
+        min_duration_ms=parameters.get("min_duration (ms)"),
+        is_finished=bool(counts),
+        reasons=tuple(reasons),
+        recommendations=_block(reasons, "Recommendations:"),
+        early_stopping=_block(reasons, "Early Stopping Result:"),
+        constraints=constraints,
+        stats=_numbers(_section(lines, "Additional Stats")),
+        parameters=parameters,
+        warning_count=counts.get("warning", 0),
+        error_count=counts.get("error", 0),
     )
+
+
+def _section(lines: list[str], title: str) -> list[str]:
+    """Return the lines below a title between rules, up to the next one."""
+    start = next((i + 1 for i, line in enumerate(lines) if line.strip() == title), len(lines))
+    start += start < len(lines) and _RULE.match(lines[start]) is not None
+    end = next((i for i in range(start, len(lines)) if _RULE.match(lines[i])), len(lines))
+    return lines[start:end]
+
+
+def _numbers(lines: Iterable[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for label, value in filter(None, map(_field, lines)):
+        number = _number(value)
+        if number is not None:
+            found.setdefault(label, number)
+    return found
+
+
+def _field(line: str) -> tuple[str, str] | None:
+    label, colon, value = line.partition(":")
+    return (label.strip(), value.strip()) if colon and label else None
+
+
+def _constraint(line: str) -> tuple[str, bool] | None:
+    """Return a constraint's name in small letters and whether it was satisfied."""
+    match = _SATISFIED.search(line)
+    return (line[: match.start()].strip().lower(), match[1].lower() == "yes") if match is not None else None
+
+
+def _counts(lines: list[str]) -> dict[str, int]:
+    """Return LoadGen's closing counts of warnings and errors."""
+    found = [match for line in lines if (match := _FOOTER.match(line)) is not None]
+    return {m["kind"].lower(): 0 if m["count"].lower() == "no" else int(m["count"]) for m in found}
+
+
+def _block(reasons: list[str], title: str) -> tuple[str, ...]:
+    """Return the lines of the blocks with a title, such as those of TTFT and TPOT, without the titles."""
+    found: list[str] = []
+    inside = False
+    for line in reasons:
+        if line.endswith(":"):
+            inside = line.endswith(title)
+        elif inside:
+            found.append(line.removeprefix("* "))
+    return tuple(found)
 
 
 def _header(lines: list[str]) -> list[str]:
@@ -74,16 +139,13 @@ def _header(lines: list[str]) -> list[str]:
 def _headline(header: list[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     after_mode = False
-    for line in header:
-        match = _FIELD.match(line)
-        if match is None:
-            continue
-        if match["label"].strip() == "Result is":
+    for label, value in filter(None, map(_field, header)):
+        if label == "Result is":
             break
-        number = _number(match["value"])
+        number = _number(value)
         if after_mode and number is not None:
-            found[match["label"].strip()] = number
-        after_mode = after_mode or match["label"].strip() == "Mode"
+            found[label] = number
+        after_mode = after_mode or label == "Mode"
     return found
 
 
@@ -92,8 +154,8 @@ def _reasons(header: list[str]) -> list[str]:
     end = next((i for i, line in enumerate(header) if _FOOTER.match(line)), len(header))
     kept = []
     for line in header[start + 1 : end]:
-        constraint = _CONSTRAINT.match(line)
-        if constraint is None or constraint["met"].upper() == "NO":
+        constraint = _constraint(line)
+        if constraint is None or not constraint[1]:
             kept.append(" ".join(line.split()))
     return kept
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from mlperf_operator.suites.model import (
     STAGE_ORDER,
     CodeSource,
+    ConfigRule,
     FieldType,
     MakeStep,
     Postcondition,
@@ -30,6 +31,7 @@ __all__ = [
     "REFERENCE_CPU",
     "STAGE_ORDER",
     "CodeSource",
+    "ConfigRule",
     "FieldType",
     "MakeStep",
     "Postcondition",

@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from mlperf_operator.api.v1alpha1 import AuditTest, BenchmarkName, ConfigVersion, FieldName, Scenario, ShortDnsName
+from mlperf_operator.api.v1alpha1 import (
+    AuditTest,
+    BenchmarkName,
+    ConfigVersion,
+    FieldName,
+    PowerSetting,
+    Scenario,
+    ShortDnsName,
+)
 from mlperf_operator.models import Strict
 
 FieldType = Literal["Integer", "Number", "Boolean", "Word", "Map"]
@@ -14,6 +22,26 @@ FieldType = Literal["Integer", "Number", "Boolean", "Word", "Map"]
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=63)]
 """A name that the rendered override files hold as Python."""
+
+
+class ConfigRule(Strict):
+    """Where a config field may stand and what it may be, beyond its type. An empty list allows all."""
+
+    benchmarks: tuple[BenchmarkName, ...] = Field(default=(), description="Benchmarks that have the field.")
+    scenarios: tuple[Scenario, ...] = Field(default=(), description="Scenarios that have the field.")
+    power_settings: tuple[PowerSetting, ...] = Field(default=(), description="Power settings that have the field.")
+    required: bool = Field(default=False, description="Whether every configuration that has the field must set it.")
+    minimum: float | None = Field(default=None, description="Smallest number.")
+    maximum: float | None = Field(default=None, description="Largest number.")
+    words: tuple[str, ...] = Field(default=(), description="Possible words.")
+    keyed_by_benchmark: bool = Field(default=False, description="Whether a map's one key is the benchmark itself.")
+
+
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A word that a recipe quotes for make and its shell; a line end would end the recipe."""
+
+TreePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*?][A-Za-z0-9_.*?/-]*$")]
+"""A path or pattern below the code tree."""
 
 StageName = Literal["prebuild", "download-data", "download-model", "preprocess-data", "build"]
 STAGE_ORDER: tuple[StageName, ...] = ("prebuild", "download-data", "download-model", "preprocess-data", "build")
@@ -32,6 +60,17 @@ class Postcondition(Strict):
         default=None, description="Shape of the array in each, a NumPy .npy file."
     )
     json_length: int | None = Field(default=None, ge=0, description="Number of items of the JSON list in each.")
+    cases_from: str | None = Field(
+        default=None,
+        description="A JSON list of names: the condition is one for each, which stands for {} in the glob.",
+    )
+
+    @model_validator(mode="after")
+    def _cases_have_a_place(self) -> Postcondition:
+        if (self.cases_from is not None) != ("{}" in self.glob):
+            msg = "casesFrom goes with a glob that has {}"
+            raise ValueError(msg)
+        return self
 
 
 class MakeStep(Strict):
@@ -44,6 +83,11 @@ class MakeStep(Strict):
     )
     publish_tree: bool = Field(default=False, description="Keep the built code tree on scratch for later runs.")
     retries: int = Field(default=0, ge=0, le=10, description="Further tries, for downloads.")
+    fetches: bool = Field(
+        default=False,
+        description="What it leaves comes from the network: offline it must be there already, and is only looked at.",
+    )
+    always: bool = Field(default=False, description="Done in every pod of the run, whether or not it was done before.")
     postconditions: dict[str, tuple[Postcondition, ...]] = Field(
         default_factory=dict, description="By benchmark; the key `*` is for all."
     )
@@ -64,17 +108,19 @@ class Prebuild(Strict):
     `commands`.
     """
 
-    folder: str = Field(description="Folder of the tree that holds scripts and files.")
-    files: tuple[str, ...] = Field(default=(), description="Files that the scripts read, as patterns in the folder.")
-    scripts: tuple[str, ...] = Field(min_length=1, description="Scripts in order.")
-    leave_out: tuple[str, ...] = Field(
+    folder: TreePath = Field(description="Folder of the tree that holds scripts and files.")
+    files: tuple[TreePath, ...] = Field(
+        default=(), description="Files that the scripts read, as patterns in the folder."
+    )
+    scripts: tuple[TreePath, ...] = Field(min_length=1, description="Scripts in order.")
+    leave_out: tuple[Identifier, ...] = Field(
         default=(), description="Shell functions of the scripts that are not called: they serve other benchmarks only."
     )
-    environment: dict[str, str] = Field(default_factory=dict, description="Environment of the scripts.")
-    commands: tuple[tuple[str, ...], ...] = Field(default=(), description="Commands after the scripts, one argv each.")
-    programs: tuple[str, ...] = Field(default=(), description="Programs that it brings.")
-    python_modules: tuple[str, ...] = Field(default=(), description="Python modules that it brings, by import name.")
-    paths: tuple[str, ...] = Field(default=(), description="Absolute path patterns of files that it brings.")
+    environment: dict[Identifier, Line] = Field(default_factory=dict, description="Environment of the scripts.")
+    commands: tuple[tuple[Line, ...], ...] = Field(default=(), description="Commands after the scripts, one argv each.")
+    programs: tuple[Line, ...] = Field(default=(), description="Programs that it brings.")
+    python_modules: tuple[Line, ...] = Field(default=(), description="Python modules that it brings, by import name.")
+    paths: tuple[Line, ...] = Field(default=(), description="Absolute path patterns of files that it brings.")
 
 
 class SuiteBenchmark(Strict):
@@ -130,6 +176,9 @@ class Suite(Strict):
     config_fields: dict[FieldName, FieldType] = Field(
         description="Fields that the harness's config classes have, beyond benchmark, scenario and system."
     )
+    config_rules: dict[FieldName, ConfigRule] = Field(
+        default_factory=dict, description="What more holds of a config field, so that the harness takes the values."
+    )
     uses_gpu: bool = Field(description="Whether preflight and run request GPUs and a driver is needed.")
     requires_scratch: bool = Field(description="Whether spec.scratch must name a lasting volume.")
     run_as_root: bool = Field(description="Whether the image needs uid 0.")
@@ -141,6 +190,13 @@ class Suite(Strict):
     offline_git: dict[str, str] = Field(
         default_factory=dict,
         description="Git repositories that the stages clone, by URL, with the name of each below scratch/offline/git.",
+    )
+    offline_wheels: tuple[str, ...] = Field(
+        default=(), description="Python wheels that the stages fetch, as file patterns in scratch/offline/wheels."
+    )
+    engine_files: str = Field(
+        default="*",
+        description="Pattern of an engine's file name below build/engines/<system>/<benchmark>/<scenario>/.",
     )
     device_paths: tuple[str, ...] = Field(
         default=(), description="Device files of the node that securityProfile HarnessParity brings in."
@@ -171,6 +227,14 @@ class Suite(Strict):
             if absent:
                 msg = f"benchmark {name} has no variant for config version {', '.join(absent)}"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _rules_of_fields(self) -> Suite:
+        unknown = sorted(set(self.config_rules) - set(self.config_fields))
+        if unknown:
+            msg = f"configRules has {', '.join(unknown)}, which configFields has not"
+            raise ValueError(msg)
         return self
 
     def variant(self, benchmark: str, config_version: ConfigVersion) -> str:

@@ -16,6 +16,7 @@ from mlperf_operator.suites.model import (
     SuiteBenchmark,
     SystemSpec,
 )
+from mlperf_operator.suites.nvidia_v4_1_fields import CONFIG_FIELDS, CONFIG_RULES
 
 MIB = 1024**2
 GIB = 1024**3
@@ -25,7 +26,8 @@ _TRITON = "the v4.1 tree cannot build its Triton backend for A100 (BUILD_TRITON=
 # RunAuditHandler.is_exempt (code/actionhandler/run_audit.py): TEST04 and TEST06 do nothing for bert and 3d-unet.
 _AUDITS = (AuditTest.TEST01, AuditTest.TEST05)
 
-# Every path is written out: what fails is removed before a retry, and must not be another benchmark's.
+# What each step leaves: code/*/tensorrt/{download_data,download_model}.sh and preprocess_data.py. Every path is written
+# out: what fails is removed before a retry, and must not be another benchmark's.
 _BERT_DATA = (Postcondition(glob="/scratch/data/squad/dev-v1.1.json", md5="3e85deb501d4e538b6bc56f786231552"),)
 # Checksums as in mlcommons/mlperf-automations, script/get-ml-model-bert-large-squad and get-ml-model-3d-unet-kits19.
 _BERT_MODELS = (
@@ -33,28 +35,59 @@ _BERT_MODELS = (
     Postcondition(glob="/scratch/models/bert/bert_large_v1_1_fake_quant.onnx", md5="45f88ffb2915362242703c85c38ec2d4"),
     Postcondition(glob="/scratch/models/bert/vocab.txt", min_bytes=200_000),
 )
-# 10833 sequences of 384 32-bit numbers.
+# One sequence of 384 tokens for each of SQuAD's 10833 features.
 _BERT_TENSORS = tuple(
-    Postcondition(glob=f"/scratch/preprocessed_data/squad_tokenized/{name}.npy", min_bytes=10833 * 384 * 4)
+    Postcondition(glob=f"/scratch/preprocessed_data/squad_tokenized/{name}.npy", npy_shape=(10833, 384))
     for name in ("input_ids", "input_mask", "segment_ids")
 )
 _KITS = "/scratch/data/KiTS19"
+# mlcommons/inference, vision/medical_imaging/3d-unet-kits19/meta: 43 cases for inference, of which 00400 is made from
+# 00185, and 20 others for calibration. wget leaves the lists empty when it fails.
+_KITS_LISTS = {"inference": 43, "calibration": 20}
 _UNET_DATA = (
-    Postcondition(glob=f"{_KITS}/inference_cases.json"),
-    Postcondition(glob=f"{_KITS}/calibration_cases.json"),
-    # 43 cases for inference, of which 00400 is made from 00185, and 20 for calibration.
-    Postcondition(glob=f"{_KITS}/kits19/data/case_00400/imaging.nii.gz", min_bytes=MIB),
-    Postcondition(glob=f"{_KITS}/kits19/data/case_*/imaging.nii.gz", min_count=63),
-    Postcondition(glob=f"{_KITS}/kits19/data/case_*/segmentation.nii.gz", min_count=63),
+    *(Postcondition(glob=f"{_KITS}/{part}_cases.json", json_length=length) for part, length in _KITS_LISTS.items()),
+    *(
+        Postcondition(
+            glob=f"{_KITS}/kits19/data/{{}}/{kind}.nii.gz", cases_from=f"{_KITS}/{part}_cases.json", gzip=True
+        )
+        for part in _KITS_LISTS
+        for kind in ("imaging", "segmentation")
+    ),
 )
 _UNET_MODELS = (
     Postcondition(glob="/scratch/models/3d-unet-kits19/3dUNetKiTS19.onnx", md5="82f0618fde78f9839e7c712274019b4a"),
 )
+_KITS_TENSORS = "/scratch/preprocessed_data/KiTS19"
 _UNET_TENSORS = (
-    Postcondition(glob="/scratch/preprocessed_data/KiTS19/inference/int8/*.npy", min_count=43),
-    Postcondition(glob="/scratch/preprocessed_data/KiTS19/calibration/fp32/*.npy", min_count=20),
-    Postcondition(glob="/scratch/preprocessed_data/KiTS19/etc/gaussian_patches.npy"),
-    Postcondition(glob="/scratch/preprocessed_data/KiTS19/reference/preprocessed_files.pkl"),
+    *(
+        Postcondition(glob=f"{_KITS_TENSORS}/{part}/{kind}/{{}}.npy", cases_from=f"{_KITS}/{part}_cases.json")
+        for part, kind in (("inference", "int8"), ("calibration", "fp32"))
+    ),
+    Postcondition(glob=f"{_KITS_TENSORS}/inference/int8/*.npy", min_count=43),
+    Postcondition(glob=f"{_KITS_TENSORS}/calibration/fp32/*.npy", min_count=20),
+    Postcondition(glob=f"{_KITS_TENSORS}/etc/gaussian_patches.npy"),
+    Postcondition(glob=f"{_KITS_TENSORS}/reference/preprocessed_files.pkl"),
+)
+
+# Makefile.build, code/harness/CMakeLists.txt, code/plugin/*/CMakeLists.txt: what bert and 3d-unet load, and the scripts
+# of MLCommons that judge accuracy (code/common/accuracy_checker.py) and audits (code/common/auditing.py).
+_MLCOMMONS = "/work/build/inference"
+_BUILT = tuple(
+    Postcondition(glob=path)
+    for path in (
+        f"{_MLCOMMONS}/loadgen/build/libmlperf_loadgen.a",
+        "/work/build/bin/harness_bert",
+        "/work/build/bin/harness_3dunet",
+        "/work/build/plugins/pixelShuffle3DPlugin/libpixelshuffle3dplugin.so",
+        "/work/build/plugins/conv3D1X1X1K4Plugin/libconv3D1X1X1K4Plugin.so",
+        "/work/build/plugins/conv3D3X3X3C1K32Plugin/libconv3D3X3X3C1K32Plugin.so",
+        f"{_MLCOMMONS}/language/bert/accuracy-squad.py",
+        # Of the submodule, which accuracy-squad.py imports from.
+        f"{_MLCOMMONS}/language/bert/DeepLearningExamples/*/LanguageModeling/BERT/tokenization.py",
+        f"{_MLCOMMONS}/compliance/nvidia/TEST01/run_verification.py",
+        f"{_MLCOMMONS}/compliance/nvidia/TEST05/run_verification.py",
+        "/work/build/power-dev/ptd_client_server/client.py",
+    )
 )
 
 # docker/release/Dockerfile, which is what the tree's own prebuild builds. install_mxeval_deps (PHP, JDK, Go, Swift and
@@ -107,29 +140,8 @@ NVIDIA_V4_1 = Suite(
     },
     config_versions=(ConfigVersion.DEFAULT, ConfigVersion.HIGH_ACCURACY),
     refused_config_versions={ConfigVersion.TRITON: _TRITON, ConfigVersion.HIGH_ACCURACY_TRITON: _TRITON},
-    config_fields={
-        "active_sms": "Integer",
-        "bert_opt_seqlen": "Integer",
-        "end_on_device": "Boolean",
-        "gpu_batch_size": "Map",
-        "gpu_copy_streams": "Integer",
-        "gpu_inference_streams": "Integer",
-        "graphs_max_seqlen": "Integer",
-        "instance_group_count": "Integer",
-        "min_duration": "Integer",
-        "min_query_count": "Integer",
-        "offline_expected_qps": "Number",
-        "precision": "Word",
-        "server_num_issue_query_threads": "Integer",
-        "server_target_qps": "Number",
-        "single_stream_expected_latency_ns": "Integer",
-        "slice_overlap_patch_kernel_cg_impl": "Boolean",
-        "soft_drop": "Number",
-        "start_from_device": "Boolean",
-        "use_graphs": "Boolean",
-        "use_small_tile_gemm_plugin": "Boolean",
-        "workspace_size": "Integer",
-    },
+    config_fields=CONFIG_FIELDS,
+    config_rules=CONFIG_RULES,
     uses_gpu=True,
     requires_scratch=True,
     run_as_root=True,
@@ -141,16 +153,19 @@ NVIDIA_V4_1 = Suite(
         "https://github.com/mlcommons/power-dev.git": "power-dev.git",
         "https://github.com/NVIDIA/DeepLearningExamples.git": "DeepLearningExamples.git",
     },
+    # pip builds LoadGen's wheel apart from what is installed: its build system is fetched too (loadgen/pyproject.toml).
+    offline_wheels=("setuptools-*.whl", "wheel-*.whl", "pybind11-2.11.1-*.whl"),
+    engine_files="*.plan",
     device_paths=("/dev/fuse",),
     keeps_entrypoint=True,
-    # numactl comes with docker/common/install_apt_deps.sh: an image without it lacks what prebuild installs.
+    # numactl comes with docker/common/install_apt_deps.sh: looked for where the image must have it already.
     tools=("make", "bash", "git", "wget", "ps", "lscpu", "numactl", "nvidia-cuda-mps-control"),
     scratch_min_free_bytes=800 * GIB,
     environment={"EXTERNAL_USER": "1"},
     # `ARCH := $(shell uname -p)` in Makefile.const, which says "unknown" where the image is not Ubuntu.
     make_arguments=("ARCH=x86_64",),
     stages=(
-        StageSpec(name="prebuild", steps=(MakeStep(target="prebuild"), MakeStep(target="link_dirs"))),
+        StageSpec(name="prebuild", steps=(MakeStep(target="prebuild"), MakeStep(target="link_dirs", always=True))),
         StageSpec(
             name="download-data",
             steps=(
@@ -159,6 +174,7 @@ NVIDIA_V4_1 = Suite(
                     per_benchmark=True,
                     scope="Shared",
                     retries=3,
+                    fetches=True,
                     postconditions={"bert": _BERT_DATA, "3d-unet": _UNET_DATA},
                 ),
             ),
@@ -171,6 +187,7 @@ NVIDIA_V4_1 = Suite(
                     per_benchmark=True,
                     scope="Shared",
                     retries=3,
+                    fetches=True,
                     postconditions={"bert": _BERT_MODELS, "3d-unet": _UNET_MODELS},
                 ),
             ),
@@ -186,6 +203,9 @@ NVIDIA_V4_1 = Suite(
                 ),
             ),
         ),
-        StageSpec(name="build", steps=(MakeStep(target="build", scope="Shared", publish_tree=True),)),
+        StageSpec(
+            name="build",
+            steps=(MakeStep(target="build", scope="Shared", publish_tree=True, postconditions={"*": _BUILT}),),
+        ),
     ),
 )

@@ -59,7 +59,7 @@ REFERENCE_CPU = Suite(
     tools=("make", "bash", "python3"),
     scratch_min_free_bytes=64 * MIB,
     stages=(
-        StageSpec(name="prebuild", steps=(MakeStep(target="prebuild"), MakeStep(target="link_dirs"))),
+        StageSpec(name="prebuild", steps=(MakeStep(target="prebuild"), MakeStep(target="link_dirs", always=True))),
         StageSpec(name="download-data", steps=(_shared("download_data", "/scratch/data/digits/*.csv", 2, retries=2),)),
         StageSpec(
             name="download-model", steps=(_shared("download_model", "/scratch/models/digits/*.onnx", retries=2),)

@@ -42,6 +42,8 @@ class Bench:
         self.work, self.state, self.results = (self.home / name for name in ("work", "state", "results"))
         for folder in (self.scratch, self.work, self.state, self.results):
             folder.mkdir(parents=True, exist_ok=True)
+        self.root = self.home / "root"
+        """What plays the root of the container; there is none unless a test makes one."""
         (self.state / "tree.sha256").write_text("tree")
         self.plan_file, self.termination = self.home / "plan.json", self.home / "termination-log"
 
@@ -52,7 +54,7 @@ class Bench:
 
     def plan(self, *steps: Step, name: str = "prepare", timeout: float = 60, **more: Any) -> dict[str, Any]:
         """Write a plan of one stage and return it."""
-        paths = {key: str(getattr(self, key)) for key in ("scratch", "work", "state", "results")}
+        paths = {key: str(getattr(self, key)) for key in ("scratch", "work", "state", "results", "root")}
         stages = {name: {"timeoutSeconds": timeout, "steps": list(steps), **more}}
         expected = [{**s["result"], "step": s["id"]} for s in steps if s.get("result")]
         content = {"run": {"uid": self.uid}, "paths": paths, "stages": stages, "expected": expected}
@@ -116,6 +118,15 @@ def until(what: Callable[[], object], seconds: float = 20) -> None:
     while not what():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.02)
+
+
+def line_with(process: subprocess.Popen[str], text: str) -> str:
+    """Return the next line of a wrapper that has a text; fail when it ends without."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return line
+    raise AssertionError(f"it ended and never said {text!r}")
 
 
 def lines_of(path: Path) -> list[str]:

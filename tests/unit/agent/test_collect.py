@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -12,16 +13,18 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.agent import collect
+from mlperf_operator.agent import collect, measured
+from mlperf_operator.agent.causes import because
 from mlperf_operator.agent.collect import Collector
-from mlperf_operator.api.v1alpha1 import Metric, ResultStatus
+from mlperf_operator.api.v1alpha1 import Cause, Metric, ResultStatus
 from mlperf_operator.observed import ContainerRecord, Report
 from mlperf_operator.report import announced, parse_log
 from unit.agent.bench import Bench
-from unit.results.logs import detail, metadata, summary, write
+from unit.results.logs import FOOTER, detail, line, metadata, summary, write
 
 PERFORMANCE, ACCURACY = "PerformanceOnly", "AccuracyOnly"
 ACCURATE = {"accuracy.txt": '{"exact_match": 83.0, "f1": 90.4}\naccuracy: 90.4\n'}
+ENDED_EARLY = "NotMeasured", "the run ended before this was measured; condition Succeeded says how the run ended"
 
 
 class Pod:
@@ -48,7 +51,7 @@ class Pod:
         else:
             nothing = {"result_validity": None, "early_stopping_met": None, "result_min_duration_met": None}
             log = detail(effective_test_mode=ACCURACY, **nothing)
-            good = {"mlperf_log_detail.txt": log, **ACCURATE}
+            good = {"mlperf_log_detail.txt": log, "mlperf_log_summary.txt": FOOTER, **ACCURATE}
         write(self.folder(mode), {**good, **files})
 
     def record(self, mode: str = PERFORMANCE, **more: Any) -> None:
@@ -112,22 +115,23 @@ def test_sigterm_parses_nothing_again(
     pod.measure(ACCURACY)
     collector = Collector(pod.plan)
     collector.poll()
-    monkeypatch.setattr(collect, "find_results", None)
+    monkeypatch.setattr(measured, "find_results", None)
     collector.finish()
     assert [r.missing for r in pod.read(capsys.readouterr().out).results] == [None, None]
 
 
 def test_what_was_not_measured_is_missing_with_its_cause(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
-    pod.record(PERFORMANCE, reason="NoResult", message="No registered config for bert")
+    pod.record(PERFORMANCE, reason="NoResult", message="", telling=["WARNING No registered config for bert"])
     performance, accuracy = _once(pod, capsys).results
-    assert performance.missing == "No registered config for bert"
-    assert accuracy.missing == "the run ended before this was measured"
+    assert performance.cause is Cause.NO_REGISTERED_CONFIG
+    assert "WARNING No registered config for bert; give values for it" in str(performance.missing)
+    assert (accuracy.cause, accuracy.missing) == ENDED_EARLY
     assert pod.bench.told["verdicts"] == {"MISSING": 2}
 
 
 def test_a_record_of_another_run_is_never_read(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
     pod.measure(PERFORMANCE, uid="an-earlier-run")
-    assert [r.missing for r in _once(pod, capsys).results] == ["the run ended before this was measured"] * 2
+    assert [(r.cause, r.missing) for r in _once(pod, capsys).results] == [ENDED_EARLY] * 2
 
 
 @pytest.mark.parametrize(
@@ -147,6 +151,11 @@ def test_a_record_of_another_run_is_never_read(pod: Pod, capsys: pytest.CaptureF
             "metadata.json": "",
         },
         {"mlperf_log_summary.txt": "", "mlperf_log_detail.txt": detail(result_validity=None), "metadata.json": "{}"},
+        {
+            "mlperf_log_summary.txt": summary(verdict="MAYBE"),
+            "mlperf_log_detail.txt": detail(result_validity="MAYBE"),
+            "metadata.json": metadata(result_validity="MAYBE"),
+        },
     ],
 )
 def test_files_that_are_no_result_never_give_a_verdict(
@@ -156,7 +165,8 @@ def test_files_that_are_no_result_never_give_a_verdict(
     pod.record(PERFORMANCE)
     pod.measure(ACCURACY)
     performance, accuracy = _once(pod, capsys).results
-    assert performance.validity is None or performance.message
+    assert performance.validity is None
+    assert performance.cause is not None
     assert accuracy.missing is None
 
 
@@ -166,10 +176,11 @@ def test_a_parser_that_fails_costs_one_entry(
     def broken(_: Path) -> None:
         raise RecursionError("too\ndeep")
 
-    monkeypatch.setattr(collect, "find_results", broken)
+    monkeypatch.setattr(measured, "find_results", broken)
     pod.measure(PERFORMANCE)
     performance, _ = _once(pod, capsys).results
-    assert performance.missing == "the result cannot be read: RecursionError: too deep"
+    assert performance.cause is Cause.NO_RESULT
+    assert "the result cannot be read: RecursionError: too deep" in str(performance.missing)
 
 
 def test_a_number_that_is_none_is_no_result(
@@ -178,12 +189,13 @@ def test_a_number_that_is_none_is_no_result(
     nan = {"name": "m", "value": float("nan"), "unit": "u"}
 
     def found(entry: dict[str, Any], *_: object) -> Any:
-        return collect.missing(entry, "").model_copy(update={"missing": None, "metric": Metric(**nan)})
+        nothing = measured.missing(entry, because(Cause.NO_RESULT))
+        return nothing.model_copy(update={"cause": None, "missing": None, "metric": Metric(**nan)})
 
-    monkeypatch.setattr(collect, "to_status", found)
+    monkeypatch.setattr(measured, "to_status", found)
     pod.measure(PERFORMANCE)
     performance, _ = _once(pod, capsys).results
-    assert performance.missing == "the result holds a value that is no number"
+    assert "the result holds a value that is no number" in str(performance.missing)
 
 
 def test_results_of_another_pair_are_missing(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,14 +203,15 @@ def test_results_of_another_pair_are_missing(pod: Pod, capsys: pytest.CaptureFix
     pod.folder(PERFORMANCE).parent.rename(pod.folder(PERFORMANCE).parent.with_name("bert-99.9"))
     (pod.bench.results / "logs" / PERFORMANCE / "A100_SXM4_40GBx8_TRT/bert-99.9/Offline/metadata.json").unlink()
     performance, _ = _once(pod, capsys).results
-    assert performance.missing == "the logs are of bert-99.9 Offline, asked for was bert-99 Offline"
+    assert performance.cause is Cause.NO_RESULT
+    assert "the logs are of bert-99.9 Offline, asked for was bert-99 Offline" in str(performance.missing)
 
 
 def test_two_results_where_one_belongs_are_none(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
     pod.measure(PERFORMANCE)
     write(pod.folder(PERFORMANCE).parents[1] / "bert-99.9/Offline", {"mlperf_log_detail.txt": detail()})
     performance, _ = _once(pod, capsys).results
-    assert str(performance.missing).startswith("2 results in ")
+    assert ": 2 results in " in str(performance.missing)
 
 
 def test_a_broken_folder_beside_the_result_costs_nothing(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +225,110 @@ def test_accuracy_of_another_engine_is_no_part_of_the_verdict(pod: Pod, capsys: 
     pod.measure(ACCURACY, engines={"a.plan": "2"})
     performance, accuracy = _once(pod, capsys).results
     assert performance.validity == "VALID"
-    assert "another engine" in str(accuracy.missing)
+    assert accuracy.cause is Cause.OTHER_ENGINE
+    assert accuracy.accuracy == []
+
+
+def test_both_results_name_the_engine_that_gave_them(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    for mode in (PERFORMANCE, ACCURACY):
+        pod.measure(mode, engines={"b.plan": "2", "a.plan": "1"})
+    digests = {result.engine_digest for result in _once(pod, capsys).results}
+    content = '{"a.plan":"1","b.plan":"2"}'
+    assert digests == {hashlib.sha256(content.encode()).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("mode", "files", "cause", "word"),
+    [
+        (PERFORMANCE, {"mlperf_log_summary.txt": summary().partition("Additional")[0]}, "PartialLogs", "has no end"),
+        (PERFORMANCE, {"mlperf_log_detail.txt": detail().partition("result_valid")[0]}, "PartialLogs", "no verdict"),
+        (ACCURACY, {"mlperf_log_summary.txt": "MLPerf"}, "PartialLogs", "summary.txt has no end"),
+        (ACCURACY, {"mlperf_log_accuracy.json": '[{"data": "00"},'}, "PartialLogs", "accuracy.json has no end"),
+        (ACCURACY, {"accuracy.txt": "Traceback"}, "AccuracyScriptFailed", "the script that judges them failed"),
+    ],
+)
+def test_logs_that_are_not_whole_are_missing_and_say_which(
+    pod: Pod, capsys: pytest.CaptureFixture[str], mode: str, files: dict[str, str], cause: str, word: str
+) -> None:
+    pod.logs(mode, **files)
+    pod.record(mode)
+    (result,) = [r for r in _once(pod, capsys).results if r.mode == mode]
+    assert (result.cause, result.validity, result.accuracy) == (cause, None, [])
+    assert word in str(result.missing)
+
+
+@pytest.mark.parametrize("name", ["mlperf_log_summary.txt", "mlperf_log_detail.txt"])
+def test_a_performance_without_one_of_loadgens_logs_is_none(
+    pod: Pod, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    pod.measure(PERFORMANCE)
+    (pod.folder(PERFORMANCE) / name).unlink()
+    result = _once(pod, capsys).results[0]
+    assert (result.cause, result.validity) == (Cause.PARTIAL_LOGS, None)
+    assert f"there is no {name}" in str(result.missing)
+
+
+STARTED = {"startedAt": "2026-01-02T03:04:05Z"}
+
+
+@pytest.mark.parametrize(
+    ("date", "cause"),
+    [
+        ("2026-01-01T03:04:05Z", "StaleLogs"),
+        ("2026-01-02T03:04:00Z", None),
+        ("2026-01-02T04:00:00Z", None),
+        ("2026-99-99T99:99:99Z", None),
+    ],
+)
+def test_a_log_that_was_begun_before_the_step_is_an_older_runs(
+    pod: Pod, capsys: pytest.CaptureFixture[str], date: str, cause: str | None
+) -> None:
+    pod.logs(PERFORMANCE, **{"mlperf_log_detail.txt": line("test_datetime", date) + detail()})
+    pod.record(PERFORMANCE, **STARTED)
+    assert _once(pod, capsys).results[0].cause == cause
+
+
+@pytest.mark.parametrize("started", ["2026-01-02T03:04:05", "yesterday", None, 7])
+def test_a_record_without_a_readable_time_is_not_held_against_the_log(
+    pod: Pod, capsys: pytest.CaptureFixture[str], started: object
+) -> None:
+    pod.logs(PERFORMANCE, **{"mlperf_log_detail.txt": line("test_datetime", "2026-01-02T03:04:06Z") + detail()})
+    pod.record(PERFORMANCE, startedAt=started)
+    assert _once(pod, capsys).results[0].validity == "VALID"
+
+
+@pytest.mark.parametrize(("mode", "name"), [(PERFORMANCE, "metadata.json"), (ACCURACY, "accuracy.txt")])
+def test_what_is_older_than_the_log_beside_it_is_of_an_older_run(
+    pod: Pod, capsys: pytest.CaptureFixture[str], mode: str, name: str
+) -> None:
+    pod.measure(mode)
+    written = (pod.folder(mode) / "mlperf_log_detail.txt").stat().st_mtime
+    os.utime(pod.folder(mode) / name, (written - 60, written - 60))
+    (result,) = [r for r in _once(pod, capsys).results if r.mode == mode]
+    assert result.cause is Cause.STALE_LOGS
+    assert f"{name} is older than LoadGen's log" in str(result.missing)
+
+
+def test_an_invalid_result_says_loadgens_reason_and_what_to_set(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    late = {
+        "effective_target_qps": 24750,
+        "effective_target_latency_ns": 130000000,
+        "result_completed_samples_per_sec": 22000.0,
+        "result_perf_constraints_met": False,
+    }
+    block = "Recommendations:\n * Reduce target QPS to improve latency."
+    pod.plan["expected"][0]["scenario"] = "Server"
+    pod.bench.plan_file.write_text(json.dumps(pod.plan))
+    folder = pod.folder(PERFORMANCE).with_name("Server")
+    log = detail("Server", result_validity="INVALID", early_stopping_met=False, **late)
+    said = summary("Completed samples per second : 22000", "Server", verdict="INVALID", stopping="NO", block=block)
+    write(folder, {"mlperf_log_detail.txt": log, "mlperf_log_summary.txt": said})
+    pod.record(PERFORMANCE)
+    result = _once(pod, capsys).results[0]
+    assert result.validity == "INVALID"
+    assert "Reduce target QPS to improve latency" in result.message
+    assert "the rate was too high: 24750 queries/s arrived, 22000 were completed" in result.message
+    assert "{benchmark: bert, scenario: Server, field: server_target_qps, value: 21300}" in result.message
 
 
 def test_a_pair_that_was_measured_again_is_reported_again(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,7 +359,9 @@ def test_a_volume_that_takes_no_report_does_not_stop_it(pod: Pod, capsys: pytest
     assert _once(pod, capsys).results[0].validity == "VALID"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"uid": 3}', '{"uid": "uid-1", "reason": 5}', "null"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", "[" * 100_000, '{"uid": 3}', '{"uid": "uid-1", "reason": 5}', "null"]
+)
 def test_a_record_that_is_none_is_a_missing_result(pod: Pod, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     pod.measure(PERFORMANCE)
     write(pod.bench.results / "steps", {"harness-PerformanceOnly.json": content})
@@ -263,7 +381,7 @@ def test_a_record_that_is_none_is_a_missing_result(pod: Pod, content: str, capsy
 )
 def test_a_verdict_is_one_word(fields: dict[str, Any], word: str) -> None:
     base = {"benchmark": "bert", "variant": "bert-99", "scenario": "Offline", "mode": PERFORMANCE}
-    assert collect.verdict(ResultStatus.model_validate({**base, **fields})) == word
+    assert measured.verdict(ResultStatus.model_validate({**base, **fields})) == word
 
 
 def _start(pod: Pod, *arguments: str) -> subprocess.Popen[str]:
@@ -290,4 +408,16 @@ def test_a_killed_sidecar_started_anew_reports_the_whole_in_its_own_log(pod: Pod
     assert second.returncode == 0
     assert [result.missing for result in pod.read(line + rest).results] == [None, None]
     again, _ = _start(pod, "--once").communicate(timeout=20)
-    assert pod.read(again) == pod.read(line + rest)
+    assert pod.read(again).results == pod.read(line + rest).results
+
+
+def test_an_accuracy_without_loadgens_detail_log_still_counts(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(ACCURACY)
+    (pod.folder(ACCURACY) / "mlperf_log_detail.txt").unlink()
+    assert [r.missing for r in _once(pod, capsys).results if r.mode == ACCURACY] == [None]
+
+
+@pytest.mark.parametrize("engines", [{}, None, "a.plan", ["a.plan"]])
+def test_a_result_of_no_engine_names_none(pod: Pod, capsys: pytest.CaptureFixture[str], engines: object) -> None:
+    pod.measure(PERFORMANCE, engines=engines)
+    assert _once(pod, capsys).results[0].engine_digest is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import resource
 import subprocess
 from pathlib import Path
@@ -111,3 +112,36 @@ def test_memory_must_be_lockable(monkeypatch: pytest.MonkeyPatch, limit: int, ca
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     monkeypatch.setattr(Path, "read_text", lambda _: f"Name: x\nCapEff:\t{capabilities:016x}\n")
     assert bool(preflight.memlock_findings()) is told
+
+
+def test_an_offline_run_is_told_everything_that_is_not_on_scratch(tmp_path: Path) -> None:
+    bare, work = tmp_path / "bare.git", tmp_path / "clone"
+    subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
+    subprocess.run(["git", "init", "-q", str(work)], check=True)
+    (tmp_path / "empty.git").mkdir()
+    (tmp_path / "pybind11-2.11.1-py3-none-any.whl").touch()
+    there = {"repositories": [str(bare), str(work)], "files": [f"{tmp_path}/pybind11-2.11.1-*.whl"]}
+    assert preflight.look({"offline": there}) == ([], {})
+    absent = {
+        "repositories": [str(bare), f"{tmp_path}/empty.git", f"{tmp_path}/no.git"],
+        "files": [f"{tmp_path}/wheel-*.whl"],
+    }
+    [finding], _ = preflight.look({"offline": absent})
+    assert finding == (
+        f"environment.offline is set and there is no git repository {tmp_path}/empty.git, no git repository "
+        f"{tmp_path}/no.git, no {tmp_path}/wheel-*.whl"
+    )
+
+
+def test_what_earlier_runs_prepared_counts_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data/squad").mkdir(parents=True)
+    (tmp_path / "data/squad/dev.json").write_bytes(b"x" * (8 << 20))
+    (tmp_path / "data/gone").symlink_to("/no/such/file")
+    space = os.statvfs(tmp_path)
+    wanted = space.f_bavail * space.f_frsize + (4 << 20)
+    monkeypatch.setattr(os, "statvfs", lambda _: space)
+    assert preflight.volume_findings(tmp_path, wanted, ["data", "models"]) == []
+    (found,) = preflight.volume_findings(tmp_path, wanted, ["models"])
+    assert "earlier runs" not in found
+    (found,) = preflight.volume_findings(tmp_path, wanted + (1 << 40), ["data"])
+    assert "free, beside 0.0 GiB of earlier runs, and needs" in found

@@ -56,14 +56,14 @@ def test_a_transient_failure_is_tried_again_also_when_make_hides_it(bench: Bench
     ],
 )
 def test_only_makes_own_line_says_that_a_recipe_failed_for_a_passing_reason(line: str, transient: bool) -> None:
-    assert bool(stage.REMEMBERED.search(line)) is transient
+    assert stage.is_remembered(line) is transient
 
 
 @pytest.mark.parametrize("piece", ["make", "make*** ", "make: *** [a] Error ", "/make[1]"])
 @pytest.mark.timeout(10)
 def test_a_line_made_to_be_slow_is_not(piece: str) -> None:
     line = piece * (stage.MAX_LINE_BYTES // len(piece))
-    assert stage.REMEMBERED.search(line) is None
+    assert not stage.is_remembered(line)
 
 
 def test_a_transient_failure_that_stays_ends_the_stage(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from mlperf_operator.agent import preflight, stage
+from mlperf_operator.inputs import AGENT_FILES
 from unit.agent.bench import STAGE_PY, Bench, Step, make_tree, shared, step
 from unit.agent.standin_gpus import Gpus, rows
 
-FILES = [Path(stage.__file__), Path(preflight.__file__)]
+FILES = [Path(stage.__file__).with_name(name) for name in AGENT_FILES]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -29,7 +30,8 @@ def test_nothing_but_the_standard_library_is_imported(path: Path) -> None:
     nodes = list(ast.walk(ast.parse(path.read_text())))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
-    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
+    beside = {"mlperf_operator", *(file.stem for file in FILES)}
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names | beside
 
 
 def test_both_agree_on_how_their_lines_begin() -> None:
@@ -63,7 +65,7 @@ def test_a_whole_run_works_with_a_real_3_10(bench: Bench, python310: str, tmp_pa
     for reason in ("Completed", "Skipped"):
         bench.plan(*steps, name="run")
         environment = {**bench.environment, "PATH": os.environ["PATH"]}
-        argv = [python310, "-I", "-W", "error", str(agent / "stage.py"), "run"]
+        argv = [python310, "-E", "-s", "-W", "error", str(agent / "stage.py"), "run"]
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert bench.told["reason"] == reason
@@ -72,6 +74,28 @@ def test_a_whole_run_works_with_a_real_3_10(bench: Bench, python310: str, tmp_pa
     done = subprocess.run([*argv[:-1], "prepare"], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (65, "")
     assert bench.told["tail"] == "why"
+
+
+def test_an_environment_is_made_and_laid_over_with_a_real_3_10(bench: Bench, python310: str, tmp_path: Path) -> None:
+    agent = tmp_path / "agent"
+    agent.mkdir()
+    for path in FILES:
+        shutil.copy(path, agent)
+    make_tree(bench.work, {"install.sh": ""})
+    script = f"echo new > {bench.root}/new; rm {bench.root}/old; mkdir {bench.root}/gone-no-more"
+    made: Step = {
+        **step("environment", script, action="snapshot", scope="Shared", inputs=[f"{bench.work}/install.sh"]),
+        "store": f"{bench.scratch}/environments",
+    }
+    for name, one in (("prebuild", made), ("build", step("build", f"cat {bench.root}/new && ! cat {bench.root}/old"))):
+        shutil.rmtree(bench.root, ignore_errors=True)
+        make_tree(bench.root, {"old": "old"})
+        bench.plan(one, name=name, environment=name == "build")
+        environment = {**bench.environment, "PATH": os.environ["PATH"]}
+        argv = [python310, "-E", "-s", "-W", "error", str(agent / "stage.py"), name]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert bench.told["message"].startswith("environment: laid over 1 files, 1 folders and 1 deletions")
 
 
 def test_gpus_are_looked_at_with_a_real_3_10(python310: str, gpus: Gpus) -> None:

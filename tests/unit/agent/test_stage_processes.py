@@ -13,7 +13,7 @@ from unittest.mock import create_autospec
 import pytest
 
 from mlperf_operator.agent import stage
-from unit.agent.bench import Bench, Step, lines_of, shared, step, until
+from unit.agent.bench import Bench, Step, line_with, lines_of, shared, step, until
 
 
 def _alive(pid_file: Path) -> bool:
@@ -104,8 +104,7 @@ def test_two_runs_prepare_once_and_the_second_says_whom_it_waits_for(bench: Benc
     first = bench.start(_slow(bench))
     until((bench.scratch / "count").exists)
     second = other.start(_slow(other))
-    assert second.stdout is not None
-    line = second.stdout.readline()
+    line = line_with(second, "waiting")
     assert line == "[mlperf] download: waiting for run uid-1, which writes or reads it\n"
     (bench.scratch / "go").write_text("go")
     assert _end(first)[0] == 0
@@ -121,8 +120,7 @@ def test_who_waits_can_still_be_ended(bench: Bench, other: Bench, how: str) -> N
     until((bench.scratch / "count").exists)
     second = other.start(_slow(other), timeout=0.5 if how == "timeout" else 60)
     if how == "SIGTERM":
-        assert second.stdout is not None
-        second.stdout.readline()
+        line_with(second, "waiting")
         second.send_signal(signal.SIGTERM)
     assert _end(second)[0] == (65 if how == "timeout" else 143)
     assert other.told["reason"] == ("StageTimeout" if how == "timeout" else "Terminated")
@@ -136,8 +134,7 @@ def test_a_killed_wrapper_frees_its_lock_only_when_its_command_is_gone(bench: Be
     first.kill()
     _ = first.wait()
     second = other.start(_slow(other))
-    assert second.stdout is not None
-    assert "waiting for run uid-1" in second.stdout.readline()
+    line_with(second, "waiting for run uid-1")
     # The orphan ends well, but nobody has vouched for it.
     (bench.scratch / "go").write_text("go")
     code, output = _end(second)
@@ -155,11 +152,8 @@ def test_a_killed_wrapper_started_anew_ends_right(bench: Bench) -> None:
     process.kill()
     process.wait()
     again = bench.start(*steps)
-    assert again.stdout is not None
-    assert (
-        again.stdout.readline()
-        == "[mlperf] run: waiting for an earlier attempt of this run, which writes or reads it\n"
-    )
+    line = line_with(again, "waiting")
+    assert line == "[mlperf] run: waiting for an earlier attempt of this run, which writes or reads it\n"
     (bench.scratch / "go").write_text("go")
     code, output = _end(again)
     assert code == 0

@@ -112,9 +112,49 @@ def test_engines_that_were_not_made_for_a_telling_reason_fail_the_pair_at_once(b
 
 def test_accuracy_that_was_measured_but_not_judged_is_told_as_that(bench: Bench) -> None:
     log_dir = bench.results / "logs" / ACCURACY
-    script = f"touch {log_dir}/mlperf_log_accuracy.json {log_dir}/mlperf_log_summary.txt"
-    assert _run(bench, bench.harness(ACCURACY, script)) == 65
-    assert bench.record("harness-AccuracyOnly")["reason"] == "AccuracyScriptFailed"
+    script = f"echo '[]' > {log_dir}/mlperf_log_accuracy.json; touch {log_dir}/mlperf_log_summary.txt"
+    for code in (0, 1):
+        assert _run(bench, bench.harness(ACCURACY, f"{script}; exit {code}")) == 65
+        record = bench.record("harness-AccuracyOnly")
+        assert (record["reason"], record["exitCode"]) == ("AccuracyScriptFailed", code)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"), [(ACCURACY, "mlperf_log_accuracy.json"), (PERFORMANCE, "mlperf_log_detail.txt")]
+)
+def test_logs_that_have_only_begun_are_no_result(bench: Bench, mode: str, name: str) -> None:
+    assert _run(bench, bench.harness(mode, f"echo '[' > {bench.results}/logs/{mode}/{name}")) == 65
+    assert bench.record(f"harness-{mode}")["reason"] == "PartialLogs"
+
+
+def test_an_older_runs_files_that_the_harness_puts_there_are_no_result(bench: Bench) -> None:
+    log_dir = bench.results / "logs" / PERFORMANCE
+    script = (
+        f"mkdir -p {log_dir}/s; echo VALID > {log_dir}/s/mlperf_log_summary.txt; touch -d @1700000000 {log_dir}/s/*"
+    )
+    assert _run(bench, bench.harness(PERFORMANCE, script)) == 65
+    record = bench.record("harness-PerformanceOnly")
+    assert record["reason"] == "StaleLogs"
+    assert "older than this step" in record["message"]
+
+
+def test_a_record_says_what_shows_why(bench: Bench) -> None:
+    script = (
+        "echo 'RuntimeError: Building engines failed!'; echo \"$(printf x%.0s $(seq 9000)) CUDA out of memory\"; exit 2"
+    )
+    assert _run(bench, bench.engines(script), bench.harness(PERFORMANCE, None, requires=["engines"])) == 65
+    record = bench.record("harness-PerformanceOnly")
+    assert (record["reason"], record["because"], record["during"]) == ("PreviousStepFailed", "StageFailed", "engines")
+    (line,) = record["telling"]
+    assert line.endswith("CUDA out of memory")
+    assert len(line) < 400
+
+
+def test_where_no_line_tells_more_a_complaint_is_kept(bench: Bench) -> None:
+    script = "echo 'Traceback (most recent call last):'; echo 'KeyError: 1'; exit 1"
+    assert _run(bench, bench.harness(PERFORMANCE, script)) == 65
+    assert bench.record("harness-PerformanceOnly")["telling"] == ["KeyError: 1"]
+    assert bench.told["message"].endswith("ended with 1: KeyError: 1")
 
 
 def test_one_failed_pair_does_not_stop_the_others(bench: Bench) -> None:

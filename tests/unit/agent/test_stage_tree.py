@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlperf_operator.agent import stage
-from unit.agent.bench import Bench, Step, git, lines_of, make_tree, shared, step, until
+from unit.agent.bench import Bench, Step, git, line_with, lines_of, make_tree, shared, step, until
 
 FILES = {"Makefile": "all:\n", "code/main.py": "print()\n", "code/tool.sh": "#!/bin/sh\n"}
 
@@ -60,7 +60,7 @@ def test_a_missing_override_fails_the_stage(bench: Bench) -> None:
 
 def test_an_image_without_the_tree_is_configuration(bench: Bench) -> None:
     assert bench.run(_code(bench, {"type": "Path", "path": "/no/such/tree"})) == 64
-    assert "the image has no code tree at /no/such/tree" in bench.told["message"]
+    assert "there is no code tree: no Makefile in /no/such/tree;" in bench.told["message"]
 
 
 def test_a_copied_tree_is_not_copied_again_unless_it_is_gone(bench: Bench) -> None:
@@ -204,8 +204,7 @@ class TestBuiltTree:
         with stage.step_lock(reader, self._build(bench), digest, fcntl.LOCK_SH):
             (self._kept(bench) / "build/bin/harness").write_text("touched by somebody")
             process = other.start(self._build(other))
-            assert process.stdout is not None
-            assert "waiting for run uid-1" in process.stdout.readline()
+            line_with(process, "waiting for run uid-1")
             assert self._kept(bench).exists()
         assert process.communicate()[0]
         assert process.returncode == 0

@@ -62,7 +62,7 @@ def test_a_spec_has_no_floats(model: type[BaseModel]) -> None:
 
 def test_a_status_that_a_newer_operator_wrote_can_be_read() -> None:
     status = MLPerfRunStatus.model_validate({"summary": "s", "invented": {"later": 1}})
-    assert to_wire(status) == {"summary": "s", "conditions": [], "stages": [], "results": []}
+    assert to_wire(status) == {"summary": "s", "conditions": [], "stages": [], "results": [], "audits": []}
 
 
 def test_what_the_user_leaves_out_is_filled_in() -> None:
@@ -75,7 +75,11 @@ def test_what_the_user_leaves_out_is_filled_in() -> None:
         "testRun": False,
         "driver": {"policy": "Auto", "version": "550", "fabricManager": "Auto"},
         "gpu": {"access": "DevicePlugin"},
-        "environment": {"strategy": "Snapshot"},
+        "environment": {"strategy": "Snapshot", "offline": False},
+        "securityProfile": "Minimal",
+        "powerSetting": "MaxP",
+        "audits": [],
+        "baseline": {"policy": "Compare", "tolerancePercent": 10},
         "imagePullSecrets": [],
         "nodeSelector": {},
         "tolerations": [],
@@ -107,6 +111,13 @@ TOO_MUCH: list[tuple[str, dict[str, Any], str]] = [
     ("no GPU", {"gpu": {"count": 0}}, "count"),
     ("a driver that is no version", {"driver": {"version": "latest"}}, "version"),
     ("an image with a blank", {"image": "a b"}, "image"),
+    ("code of two places", {"code": {"claimName": "a", "image": "b"}}, "code"),
+    ("code of no place", {"code": {"path": "/a"}}, "code"),
+    ("a code path with a blank", {"code": {"claimName": "a", "path": "/a b"}}, "path"),
+    ("an audit that there is not", {"audits": ["TEST02"]}, "audits"),
+    ("a profile that there is not", {"securityProfile": "Privileged"}, "securityProfile"),
+    ("an endpoint with a path", {"upload": {"s3": {"endpoint": "https://a/b"}}}, "endpoint"),
+    ("a tolerance beyond everything", {"baseline": {"tolerancePercent": 101}}, "tolerancePercent"),
     ("a relative host path", {"scratch": {"hostPath": {"path": "data"}}}, "path"),
     ("a size without a number", {"scratch": {"claimTemplate": {"size": "Ti"}}}, "size"),
     ("a size in a unit that Kubernetes lacks", {"scratch": {"claimTemplate": {"size": "1KB"}}}, "size"),

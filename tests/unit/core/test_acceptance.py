@@ -13,7 +13,24 @@ from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import a100, run
 from unit.nodes.builders import SETTINGS
 
-LIMITS = Limits(suites=BUILT_IN, host_paths=("/mnt/scratch",), images=("mirror.example/", "registry.example"))
+LIMITS = Limits(
+    suites=BUILT_IN,
+    host_paths=("/mnt/scratch", "/mnt/admin"),
+    images=("mirror.example/", "registry.example"),
+    code_claims=("bench/trees", "bench/owned", "other/secret-trees"),
+    harness_parity={"bench": ("owned", "/mnt/admin"), "other": ("elsewhere",)},
+    upload_endpoints=("https://s3.example:9000",),
+)
+OWNED = {"claimName": "owned"}
+OFFLINE_UNET = [{"name": "3d-unet", "scenarios": ["Offline"]}]
+
+
+def upload(endpoint: str) -> dict[str, Any]:
+    return {"s3": {"endpoint": endpoint, "bucket": "results", "credentialsSecret": {"name": "keys"}}}
+
+
+def parity(**spec: Any) -> MLPerfRun:
+    return a100(**{"securityProfile": "HarnessParity", "scratch": OWNED, **spec})
 
 
 def expecting(scenario: str, **bounds: str) -> dict[str, str]:
@@ -93,6 +110,120 @@ REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
     ("a resource claim", a100(gpu={"access": "ResourceClaim"}), "GPUAccessNotPossible", ["DevicePlugin"]),
     ("uncounted GPUs", a100(gpu={"access": "RuntimeClass"}), "GPUAccessNotAllowed", ["allowRuntimeClassAccess"]),
     (
+        "an audit that nobody has",
+        a100(audits=["TEST01", "TEST04"]),
+        "UnsupportedAudit",
+        ["bert", "TEST04", "TEST01, T"],
+    ),
+    ("an audit of the reference suite", run({"audits": ["TEST01"]}), "UnsupportedAudit", ["digits", "possible: none"]),
+    (
+        "audits without an accuracy result",
+        a100(audits=["TEST01"], testModes=["PerformanceOnly"]),
+        "AuditNeedsResults",
+        ["PerformanceOnly, AccuracyOnly"],
+    ),
+    (
+        "audits of MaxQ",
+        parity(audits=["TEST05"], benchmarks=OFFLINE_UNET, powerSetting="MaxQ"),
+        "AuditNeedsResults",
+        ["power meter", "powerSetting MaxP"],
+    ),
+    (
+        "MaxQ of a benchmark without values",
+        parity(powerSetting="MaxQ"),
+        "UnsupportedPowerSetting",
+        ["bert Offline, bert Server, bert SingleStream", "possible: 3d-unet Offline"],
+    ),
+    (
+        "MaxQ of all scenarios of a benchmark that has values for one",
+        parity(powerSetting="MaxQ", benchmarks=[{"name": "3d-unet"}]),
+        "UnsupportedPowerSetting",
+        ["no MaxQ values for 3d-unet SingleStream;", "possible: 3d-unet Offline"],
+    ),
+    (
+        "MaxQ without the right to set it",
+        a100(powerSetting="MaxQ", benchmarks=OFFLINE_UNET),
+        "PowerSettingNeedsProfile",
+        ["HarnessParity", "MaxP"],
+    ),
+    (
+        "privileges where nobody allowed them",
+        run(
+            {"suite": "nvidia-v4.1", "system": "A100_SXM4_40GBx8", "benchmarks": [{"name": "bert"}], "scratch": OWNED}
+            | {"securityProfile": "HarnessParity"},
+            namespace="team",
+        ),
+        "ProfileNotAllowed",
+        ["namespace team", "harnessParity", "Minimal"],
+    ),
+    (
+        "privileges for a suite that needs none",
+        run({"securityProfile": "HarnessParity", "scratch": OWNED}),
+        "ProfileNotNeeded",
+        ["reference-cpu", "Minimal"],
+    ),
+    (
+        "privileges over a scratch of anybody's",
+        parity(scratch={"claimName": "scratch"}),
+        "VolumeNotAllowed",
+        ["scratch must be", "/mnt/admin, owned", "Minimal"],
+    ),
+    ("privileges over another namespace's claim", parity(scratch={"claimName": "elsewhere"}), "VolumeNotAllowed", []),
+    (
+        "privileges over a new scratch",
+        parity(scratch={"claimTemplate": {"size": "1Ti"}}),
+        "VolumeNotAllowed",
+        ["scratch must be"],
+    ),
+    (
+        "privileges over a host path beside the allowed one",
+        parity(scratch={"hostPath": {"path": "/mnt/scratch"}}),
+        "VolumeNotAllowed",
+        ["scratch must be"],
+    ),
+    (
+        "privileges over code of a claim that others write to",
+        parity(code={"claimName": "trees"}),
+        "VolumeNotAllowed",
+        ["code.claimName must be", "owned"],
+    ),
+    (
+        "code of a claim that nobody allowed",
+        a100(code={"claimName": "mine"}),
+        "CodeClaimNotAllowed",
+        ["mine", "allows: owned, trees (", "allowedCodeClaims", "code.image"],
+    ),
+    (
+        "code of a claim that is allowed in another namespace",
+        a100(code={"claimName": "secret-trees"}),
+        "CodeClaimNotAllowed",
+        ["secret-trees is not allowed"],
+    ),
+    (
+        "code of a path that climbs out",
+        a100(code={"claimName": "trees", "path": "/../etc"}),
+        "CodePathInvalid",
+        ["/../etc"],
+    ),
+    (
+        "code of a foreign image",
+        a100(code={"image": "evil.example/x:1"}),
+        "ImageNotAllowed",
+        ["code.image evil.example/x:1", "mirror.example/"],
+    ),
+    (
+        "an upload to a store that nobody allowed",
+        a100(upload=upload("https://evil.example")),
+        "UploadNotAllowed",
+        ["https://evil.example", "https://s3.example:9000", "allowedUploadEndpoints"],
+    ),
+    (
+        "an upload to another port of an allowed store",
+        a100(upload=upload("https://s3.example")),
+        "UploadNotAllowed",
+        [],
+    ),
+    (
         "an override of a pair that is not run",
         run(
             {
@@ -137,6 +268,25 @@ def test_a_run_that_cannot_be_is_refused_and_told_what_is_possible(
 )
 def test_a_run_within_the_limits_is_accepted(spec: dict[str, Any]) -> None:
     assert refusal(run(spec), LIMITS) is None
+
+
+@pytest.mark.parametrize(
+    "accepted",
+    [
+        a100(audits=["TEST05", "TEST01"]),
+        parity(),
+        parity(code={"claimName": "owned"}, results={"claimName": "anybodys"}),
+        parity(scratch={"hostPath": {"path": "/mnt/admin/fast"}}),
+        parity(powerSetting="MaxQ", benchmarks=OFFLINE_UNET),
+        a100(code={"claimName": "trees", "path": "/v4.1"}),
+        a100(code={"image": "mirror.example/code:1"}),
+        a100(upload=upload("https://s3.example:9000")),
+        a100(environment={"strategy": "Image", "offline": True}),
+    ],
+    ids=lambda accepted: str(accepted.spec.model_dump(exclude_unset=True, mode="json"))[90:150],
+)
+def test_what_a100_users_and_their_administrator_agree_on_is_accepted(accepted: MLPerfRun) -> None:
+    assert refusal(accepted, LIMITS) is None
 
 
 def test_every_pair_of_a_built_in_suite_is_accepted() -> None:
@@ -189,3 +339,13 @@ def test_a_suite_without_a_driver_is_refused_one_although_the_catalogue_has_it()
     found = refusal(run({"driver": {"policy": "Ensure"}}), MANAGED)
     assert found is not None
     assert found.reason == "NoDriverNeeded"
+
+
+def test_an_offline_run_needs_an_image_that_has_the_environment() -> None:
+    found = refusal(a100(environment={"offline": True}), LIMITS)
+    assert found is not None
+    assert found.reason == "OfflineNeedsImage"
+    assert "environment.strategy Image" in found.message
+    assert refusal(a100(environment={"offline": True, "strategy": "Image"}), LIMITS) is None
+    # A suite whose prebuild installs nothing has no such need.
+    assert refusal(run({"environment": {"offline": True}}), LIMITS) is None

@@ -60,6 +60,7 @@ SECOND_ITEM_FAILED = result(
 UNJUDGED = result(mode="AccuracyOnly", accuracy=[{"name": "accuracy", "value": 61.5}])
 
 TABLE: list[tuple[str, Facts, ConditionType, ConditionStatus, str, str]] = [
+    ("nothing is known", _facts(None), C.SUCCEEDED, U, "Starting", ""),
     ("running", _facts(), C.SUCCEEDED, U, "Running", "stage run"),
     ("running is not finished", _facts(), C.FINISHED, F, "InProgress", ""),
     ("completed", _facts(COMPLETED, [result()]), C.SUCCEEDED, T, "Completed", ""),

@@ -32,7 +32,11 @@ def containers(case: Case) -> dict[str, dict[str, Any]]:
 
 
 def environment(container: dict[str, Any]) -> dict[str, str]:
-    return {entry["name"]: entry["value"] for entry in container["env"]}
+    return {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+
+
+def named(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
 
 
 @EVERY
@@ -61,16 +65,84 @@ def test_a_disruption_is_no_failure_and_each_stage_fails_for_itself(case: Case) 
 
 
 @EVERY
-def test_a_run_has_no_rights_in_the_cluster_and_none_on_the_node(case: Case) -> None:
+def test_a_run_has_no_rights_in_the_cluster_and_by_default_none_on_the_node(case: Case) -> None:
     assert pod(case)["automountServiceAccountToken"] is False
     assert pod(case)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & set(pod(case))
+    assert not {"hostPID", "hostIPC", "serviceAccountName"} & set(pod(case))
     for container in containers(case).values():
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert "privileged" not in container["securityContext"]
-    collect = containers(case)["collect"]["securityContext"]
-    assert collect["capabilities"] == {"drop": ["ALL"]}
-    assert collect["readOnlyRootFilesystem"] is True
+    if case.run.spec.security_profile == "Minimal":
+        assert not {"hostNetwork", "dnsPolicy"} & set(pod(case))
+        for container in containers(case).values():
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert not {"seccompProfile", "appArmorProfile"} & set(container["securityContext"])
+
+
+@EVERY
+def test_collect_has_no_privilege_whatever_the_harness_has(case: Case) -> None:
+    recovery = objects(case)["job-golden-collect"]["spec"]["template"]["spec"]
+    assert not {"hostNetwork", "dnsPolicy"} & set(recovery)
+    for container in (containers(case)["collect"], recovery["containers"][0]):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
+
+
+def test_harness_parity_gives_the_stages_what_nvidias_launcher_gives_and_the_copy_of_the_code_nothing() -> None:
+    case = named("nvidia-harness-parity-max-q")
+    assert pod(case)["hostNetwork"] is True
+    assert pod(case)["dnsPolicy"] == "ClusterFirstWithHostNet"
+    device = {"name": "device-0", "hostPath": {"path": "/dev/fuse", "type": "CharDevice"}}
+    assert device in pod(case)["volumes"]
+    unconfined = {"type": "Unconfined"}
+    for name, container in containers(case).items():
+        if name in ("code", "collect"):
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert "/dev/fuse" not in str(container)
+            continue
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": True,
+            "capabilities": {"add": ["IPC_LOCK", "SYS_ADMIN", "SYS_TIME"]},
+            "seccompProfile": unconfined,
+            "appArmorProfile": unconfined,
+        }
+        assert {"name": "device-0", "mountPath": "/dev/fuse"} in container["volumeMounts"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ({}, False),
+        ({"securityProfile": "HarnessParity"}, True),
+        ({"powerSetting": "MaxQ"}, True),
+    ],
+)
+def test_the_nodes_name_is_told_where_power_or_parity_need_it(spec: dict[str, Any], *, wanted: bool) -> None:
+    name = {"name": "HOST_HOSTNAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    made = build_job(a100(**spec), BUILT_IN["nvidia-v4.1"], IMAGES, [], "digest")["spec"]["template"]["spec"]
+    assert [name in container["env"] for container in made["containers"]] == [wanted]
+    reference = build_job(run(spec), BUILT_IN["reference-cpu"], IMAGES, [], "digest")["spec"]["template"]["spec"]
+    assert name not in reference["containers"][0]["env"]
+
+
+def test_code_of_a_claim_is_read_only_and_in_the_container_that_copies_it_alone() -> None:
+    case = named("nvidia-code-of-a-claim")
+    claim = {"claimName": "mlperf-code", "readOnly": True}
+    assert {"name": "code", "persistentVolumeClaim": claim} in pod(case)["volumes"]
+    with_it = {n: c for n, c in containers(case).items() if any(m["name"] == "code" for m in c["volumeMounts"])}
+    assert list(with_it) == ["code"]
+    assert {"name": "code", "mountPath": "/code", "readOnly": True} in with_it["code"]["volumeMounts"]
+
+
+def test_code_of_an_image_is_copied_by_that_image_and_run_by_the_harnesss() -> None:
+    case = named("nvidia-code-of-an-image")
+    images = {name: container["image"] for name, container in containers(case).items() if name != "collect"}
+    assert images.pop("code") == "registry.example/mlperf-code:v4.1"
+    assert set(images.values()) == {BUILT_IN["nvidia-v4.1"].image}
+    # Its entrypoint may be anything.
+    assert containers(case)["code"]["command"] == ["python3", "/agent/stage.py", "code"]
 
 
 @EVERY
@@ -113,7 +185,7 @@ def test_only_preflight_and_run_see_the_gpus(case: Case) -> None:
         if not with_gpus:
             assert "nvidia.com/gpu" not in container["resources"].get("limits", {})
         elif case.run.spec.gpu.access == "DevicePlugin":
-            assert container["resources"]["limits"]["nvidia.com/gpu"] == "8"
+            assert container["resources"]["limits"]["nvidia.com/gpu"] == case.run.spec.system.rpartition("x")[2]
         else:
             assert environment(container)["NVIDIA_VISIBLE_DEVICES"] == "all"
             assert pod(case)["runtimeClassName"] == "nvidia"
@@ -125,9 +197,10 @@ def test_nvidias_image_keeps_its_entrypoint_its_locked_memory_and_its_shared_mem
     for name, container in containers(case).items():
         if name == "collect":
             continue
-        assert "command" not in container
-        assert container["args"] == ["python3", "/agent/stage.py", name]
-        assert container["securityContext"]["capabilities"] == {"add": ["IPC_LOCK"]}
+        own_image = container["image"] == (case.run.spec.image or BUILT_IN["nvidia-v4.1"].image)
+        assert container["args" if own_image else "command"] == ["python3", "/agent/stage.py", name]
+        assert ("args" in container) != ("command" in container)
+        assert "IPC_LOCK" in container["securityContext"]["capabilities"]["add"]
         assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
         assert environment(container)["EXTERNAL_USER"] == "1"
 

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from mlperf_operator.observed import ContainerRecord
-from mlperf_operator.report import ReportError, announced, parse_log
+from mlperf_operator.observed import ContainerRecord, Kept
+from mlperf_operator.report import ReportError, announced, parse_log, parse_part
 from unit.core.builders import UID, result
 
 
@@ -126,3 +126,74 @@ def test_a_line_that_is_nested_without_end_is_noise() -> None:
 def test_only_an_ended_collect_of_this_run_announces_a_report(container: ContainerRecord | None, why: str) -> None:
     with pytest.raises(ReportError, match=why):
         announced(container, UID)
+
+
+AUDIT = {"test": "TEST01", "benchmark": "digits", "variant": "digits-99", "scenario": "Offline", "passed": True}
+
+
+def _audit_line(**changes: object) -> str:
+    return json.dumps({"kind": "audit", "uid": UID, "step": "audit", "audit": {**AUDIT, **changes}}) + "\n"
+
+
+def test_audits_are_counted_and_read_beside_the_results() -> None:
+    lines = [_line(), _audit_line()]
+    closing, sha256 = _closing(lines)
+    report = parse_log("".join(lines) + closing, UID, sha256)
+    assert [r.scenario for r in report.results] == ["Offline"]
+    assert [(a.test, a.passed) for a in report.audits] == [("TEST01", True)]
+    assert report.unverified == ""
+    with pytest.raises(ReportError, match="digest"):
+        parse_log(lines[0] + _audit_line(passed=False) + closing, UID, sha256)
+
+
+def test_an_audit_that_the_api_cannot_hold_is_refused() -> None:
+    line = _audit_line(test="TEST99")
+    closing, sha256 = _closing([line])
+    with pytest.raises(ReportError, match="an audit that is none"):
+        parse_log(line + closing, UID, sha256)
+
+
+DIGEST = "ab" * 32
+URL = "s3://bucket/bench/demo/uid"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (None, Kept()),
+        ("text", Kept()),
+        ({}, Kept()),
+        ({"manifestSha256": DIGEST, "uploadedTo": URL}, Kept(manifest_sha256=DIGEST, uploaded_to=URL)),
+        ({"manifestSha256": DIGEST.upper(), "uploadedTo": "bucket", "uploadError": ""}, Kept()),
+        ({"manifestSha256": 5, "uploadedTo": f"{URL}\n", "uploadError": ["x"]}, Kept()),
+        ({"uploadError": "x" * 5000}, Kept(upload_error="x" * 1024)),
+    ],
+)
+def test_what_became_of_the_files_is_taken_as_far_as_it_is_well_formed(said: object, kept: Kept) -> None:
+    lines = [_line()]
+    closing, sha256 = _closing(lines)
+    second = json.dumps({**json.loads(closing), "artifacts": said}) + "\n"
+    report = parse_log("".join(lines) + closing + second, UID, sha256)
+    assert (report.kept, len(report.results)) == (kept, 1)
+
+
+def test_of_a_cut_log_the_lines_of_this_run_that_hold_something_are_read() -> None:
+    broken = json.dumps({"kind": "result", "uid": UID, "step": "x", "result": {"mode": "Other"}}) + "\n"
+    nan = _line(scenario="SingleStream").replace("1234.5", "NaN")
+    log = _line() + _line("another", "Server") + broken + nan + _audit_line() + _line(scenario="Server")[:80]
+    report = parse_part(log, UID, "cut")
+    assert report is not None
+    assert [r.scenario for r in report.results] == ["Offline"]
+    assert [a.test for a in report.audits] == ["TEST01"]
+    assert report.unverified == "cut"
+
+
+@pytest.mark.parametrize("log", ["", "noise", _line("another"), _closing([])[0]])
+def test_a_log_without_any_line_of_this_run_is_no_report(log: str) -> None:
+    assert parse_part(log, UID, "cut") is None
+
+
+def test_a_part_is_never_called_whole() -> None:
+    report = parse_part(_line(), UID, "")
+    assert report is not None
+    assert report.unverified

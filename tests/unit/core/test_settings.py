@@ -34,6 +34,8 @@ def file_of(tmp_path: Path, document: Any) -> str:
 def test_an_empty_environment_gives_an_operator_that_allows_nothing_extra() -> None:
     settings = Settings.from_environment()
     assert settings.allowed_host_paths == settings.allowed_images == ()
+    assert settings.allowed_code_claims == settings.allowed_upload_endpoints == ()
+    assert settings.harness_parity == {}
     assert settings.suites() == BUILT_IN
 
 
@@ -41,6 +43,11 @@ def test_an_empty_environment_gives_an_operator_that_allows_nothing_extra() -> N
 def test_a_list_is_separated_by_commas(monkeypatch: pytest.MonkeyPatch, text: str, paths: tuple[str, ...]) -> None:
     settings = set_to(monkeypatch, allowed_host_paths=text, allowed_images=text)
     assert settings.allowed_host_paths == settings.allowed_images == paths
+
+
+def test_volumes_of_privileged_runs_are_told_by_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = set_to(monkeypatch, harness_parity='{"bench": ["scratch", "/mnt/nvme"], "b2": []}')
+    assert settings.harness_parity == {"bench": ("scratch", "/mnt/nvme"), "b2": ()}
 
 
 def test_a_suites_image_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +66,12 @@ def test_a_suites_image_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None
         ("suite_images", "reference-cpu=x", "suite_images"),
         ("allowed_host_paths", "/mnt/a,.", "MLPERF_OPERATOR_ALLOWED_HOST_PATHS: Value error, . is no absolute path"),
         ("allowed_host_paths", "/mnt/..", "/mnt/.. is no absolute path"),
+        ("allowed_code_claims", "bench/a,code", "'code' is no namespace/name of a claim"),
+        ("allowed_code_claims", "bench/a/b", "'bench/a/b' is no namespace/name of a claim"),
+        ("harness_parity", '{"bench": ["../a"]}', "'bench': ../a is no name of a claim and no absolute path"),
+        ("harness_parity", '{"bench": ["/mnt/.."]}', "/mnt/.. is no name of a claim"),
+        ("harness_parity", '{"a b": []}', "'a b' is no name"),
+        ("harness_parity", "bench", "harness_parity"),
         ("suite_images", "[]", "MLPERF_OPERATOR_SUITE_IMAGES: Input should be a valid dictionary"),
         ("lease_duration_seconds", "5", "lease_retry_seconds < lease_renew_deadline_seconds < lease_duration_seconds"),
     ],

@@ -12,12 +12,13 @@ import pytest
 from mlperf_operator.acceptance import Refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRunStatus, ResultStatus, StageState, to_wire
 from mlperf_operator.events import event, notes
-from mlperf_operator.observed import DriverView, Observed, PodRecord, Report
+from mlperf_operator.observed import DriverView, Kept, Observed, PodRecord, Report
 from mlperf_operator.status import is_finished, next_status, refused_status, summarize
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import NOW, UID, done, failed, job, pod, result, run, running, up_to, waiting
 
 SUITE = BUILT_IN["reference-cpu"]
+OFFLINE = [{"name": "digits", "scenarios": ["Offline"]}]
 
 
 def _next(observed: Observed, status: dict[str, Any] | None = None, after: int = 0, **spec: Any) -> MLPerfRunStatus:
@@ -44,15 +45,18 @@ def test_the_same_observation_gives_the_same_status_at_any_later_time() -> None:
 
 
 def test_a_finished_run_keeps_its_results_and_says_where_its_logs_are() -> None:
-    report = Report(_results(result(), result(mode="AccuracyOnly")))
+    report = Report(_results(result(), result(mode="AccuracyOnly")), kept=Kept("ab" * 32, "s3://b/p", "cut"))
     ended = pod([*(done(c.name) for c in up_to("run"))], phase="Succeeded")
-    status = _next(Observed(job=job(outcome="Complete", ended_at=NOW), pods=(ended,), report=report), after=9)
+    observed = Observed(job=job(outcome="Complete", ended_at=NOW), pods=(ended,), report=report)
+    status = _next(observed, after=9, benchmarks=OFFLINE)
     assert is_finished(status)
     assert status.completion_time == "2026-01-02T03:04:14Z"
     assert status.summary == "Offline 1234.5 samples/s"
     assert [r.mode.value for r in status.results] == ["PerformanceOnly", "AccuracyOnly"]
     assert status.artifacts is not None
     assert UID in status.artifacts.path
+    kept = (status.artifacts.manifest_sha256, status.artifacts.uploaded_to, status.artifacts.upload_error)
+    assert kept == ("ab" * 32, "s3://b/p", "cut")
 
 
 @pytest.mark.parametrize(
@@ -60,8 +64,8 @@ def test_a_finished_run_keeps_its_results_and_says_where_its_logs_are() -> None:
     [
         ({}, None, f".mlperf/runs/{UID}/results"),
         ({"scratch": {"claimName": "big"}}, "big", f".mlperf/runs/{UID}/results"),
-        ({"results": {"claimTemplate": {"size": "1Gi"}}}, "demo-results", f"bench/demo-{UID}"),
-        ({"results": {"hostPath": {"path": "/mnt/r/"}}}, None, f"/mnt/r/bench/demo-{UID}"),
+        ({"results": {"claimTemplate": {"size": "1Gi"}}}, "demo-results", f"bench/demo/{UID}"),
+        ({"results": {"hostPath": {"path": "/mnt/r/"}}}, None, f"/mnt/r/bench/demo/{UID}"),
     ],
 )
 def test_artifacts_name_a_folder_that_only_this_uid_has(spec: dict[str, Any], claim: str | None, path: str) -> None:
@@ -75,10 +79,10 @@ def test_a_failed_run_keeps_the_results_that_there_are() -> None:
     observed = Observed(
         job=ended, pods=(pod([*up_to("run")[:7], failed("run")], phase="Failed"),), report=Report(_results(result()))
     )
-    status = _next(observed)
+    status = _next(observed, benchmarks=OFFLINE, testModes=["PerformanceOnly"])
     assert is_finished(status)
     assert status.stage == "run"
-    assert len(status.results) == 1
+    assert [r.validity for r in status.results] == ["VALID"]
 
 
 def test_a_second_pod_counts_as_a_second_attempt_and_is_counted_once() -> None:

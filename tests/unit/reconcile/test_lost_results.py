@@ -126,7 +126,106 @@ async def test_a_failed_run_ends_without_results_when_its_node_is_gone() -> None
     world.end_pod(world.start_pod())
     world.end_job("Failed", "PodFailurePolicy")
     world.now += timedelta(minutes=1)
-    world.troubles = [Trouble(ApiError(502, "BadGateway", "kubelet is gone"))]
+    world.troubles = [Trouble(ApiError(502, "BadGateway", "kubelet is gone"))] * 2
     await operator.reconcile()
     assert world.condition("Finished")[0] == "True"
-    assert world.run()["status"]["results"] == []
+    assert world.condition("ResultsValid") == ("Unknown", "NoResults")
+    assert [(entry["scenario"], entry["cause"]) for entry in world.run()["status"]["results"]] == [
+        ("Offline", "NotMeasured")
+    ]
+
+
+BOTH = {"testModes": ["PerformanceOnly", "AccuracyOnly"]}
+
+
+def _cut(world: World, pod: str) -> None:
+    """Take the end of collect's log away, as a full disk of the node does."""
+    world.logs[pod] = world.logs[pod].partition("\n")[0] + "\n"
+
+
+def _causes(world: World) -> list[tuple[str, str | None, str | None]]:
+    results = world.run()["status"]["results"]
+    return [(entry["mode"], entry.get("validity"), entry.get("cause")) for entry in results]
+
+
+async def test_a_failed_run_whose_log_is_cut_keeps_what_was_measured_and_names_the_rest() -> None:
+    world = new_world(BOTH)
+    operator = Operator(world)
+    await operator.reconcile()
+    pod = world.start_pod()
+    world.end_pod(pod)
+    _cut(world, pod)
+    world.end_job("Failed", "PodFailurePolicy")
+    await operator.reconcile()
+    assert _causes(world) == [("PerformanceOnly", "VALID", None), ("AccuracyOnly", None, "NotMeasured")]
+    assert world.condition("Succeeded") == ("False", "PodFailurePolicy")
+    assert world.condition("ResultsValid") == ("Unknown", "ReportIncomplete")
+    assert world.condition("AccuracyMet") == ("False", "Missing")
+    assert "collect's log holds no report" in _message(world, "ResultsValid")
+
+
+async def test_the_log_of_a_run_that_still_ends_is_not_read_by_halves() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    pod = world.start_pod()
+    world.end_pod(pod)
+    _cut(world, pod)
+    world.objects["Pod", pod]["status"]["phase"] = "Running"
+    world.end_job("Failed", "PodFailurePolicy")
+    await operator.reconcile()
+    assert world.condition("Finished")[0] == "False"
+    assert world.run()["status"].get("results", []) == []
+    world.now += timedelta(seconds=31)
+    await operator.reconcile()
+    assert world.condition("Finished")[0] == "True"
+    assert _causes(world) == [("PerformanceOnly", "VALID", None)]
+
+
+async def test_a_complete_run_whose_log_is_cut_is_never_a_success_and_keeps_what_can_be_read() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    pod = world.start_pod()
+    world.end_pod(pod)
+    _cut(world, pod)
+    world.end_job()
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("Unknown", "ResultsNotCollected")
+    assert world.run()["status"].get("results", []) == []
+    world.now += timedelta(minutes=1)
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("False", "ResultsNotCollected")
+    assert world.condition("ResultsValid") == ("Unknown", "ReportIncomplete")
+    assert _causes(world) == [("PerformanceOnly", "VALID", None)]
+
+
+async def test_a_part_is_asked_for_again_while_the_kubelet_may_answer() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    pod = world.start_pod()
+    world.end_pod(pod)
+    _cut(world, pod)
+    world.end_job("Failed", "PodFailurePolicy")
+    world.troubles = [None, Trouble(ApiError(502, "BadGateway", "kubelet is busy"))]
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+    await operator.reconcile()
+    assert _causes(world) == [("PerformanceOnly", "VALID", None)]
+
+
+@pytest.mark.parametrize("reason", ["OOMKilled", "Error"])
+async def test_a_container_that_was_killed_is_told_for_what_was_not_measured(reason: str) -> None:
+    world = new_world(BOTH)
+    operator = Operator(world)
+    await operator.reconcile()
+    pod = world.start_pod()
+    world.end_pod(pod)
+    killed = {"exitCode": 137, "reason": reason}
+    world.objects["Pod", pod]["status"]["containerStatuses"] = [{"name": "run", "state": {"terminated": killed}}]
+    world.objects["Pod", pod]["status"]["phase"] = "Failed"
+    world.end_job("Failed", "BackoffLimitExceeded")
+    await operator.reconcile()
+    cause = "OutOfMemory" if reason == "OOMKilled" else "Killed"
+    assert _causes(world) == [("PerformanceOnly", "VALID", None), ("AccuracyOnly", None, cause)]

@@ -88,7 +88,10 @@ async def test_a_report_of_another_uid_is_never_taken() -> None:
     await operator.reconcile()
     assert world.condition("Succeeded") == ("False", "ResultsNotCollected")
     assert world.condition("ResultsValid") == ("Unknown", "ResultsNotCollected")
-    assert "results" not in world.run()["status"] or not world.run()["status"]["results"]
+    (entry,) = world.run()["status"]["results"]
+    assert entry["cause"] == "NoResult"
+    assert "another run" in entry["missing"]
+    assert "validity" not in entry
 
 
 async def test_results_that_nobody_can_read_end_the_run_without_success() -> None:

@@ -146,3 +146,17 @@ def test_an_accuracy_that_failed_and_that_metadata_leaves_out_still_fails() -> N
     items, notes = merged_accuracy(text, (Accuracy("ROUGE1", 44.5, 43.9, True),), "llama2-70b-99")
     assert [(item.name, item.passed) for item in items] == [("ROUGE1", True), ("ROUGE2", False)]
     assert notes == ["metadata.json leaves out ROUGE2 1 of accuracy.txt, which did not pass"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "text", "item"),
+    [
+        ("e2e-rag-qna", "Accuracy: 34.5000", Accuracy("E2E_ACCURACY", 34.5, 33.95, passed=True)),
+        ("e2e-rag-db", "Accuracy: 97.9", Accuracy("E2E_ACCURACY", 97.9, 98, passed=False)),
+        ("gpt-oss-120b", "{'tokens_per_sample': 10999.5}", Accuracy("TOKENS_PER_SAMPLE", 10999.5, None, passed=False)),
+        ("dlrm-v3", "metric/lifetime_ne/rating: 0.8675", Accuracy("DLRM_NE", 0.8675, 0.86600313, passed=True)),
+        ("qwen3.6-27b", "mAP=85.3", Accuracy("mAP", 85.3, 85.3677, passed=False)),
+    ],
+)
+def test_the_benchmarks_of_v6_1_are_held_against_their_targets(variant: str, text: str, item: Accuracy) -> None:
+    assert parse_accuracy(text, variant) == (item,)

@@ -36,6 +36,8 @@ def test_json_is_a_list_with_one_item_a_result(tree: Path) -> None:
     found = _results(tree, "-o", "json")
     assert found.exit_code == 0
     first, second, third, fourth = json.loads(found.stdout)
+    loadgen = first.pop("loadgen")
+    assert (loadgen["minDurationMs"], loadgen["latencies"]) == (600000, [{"percent": 90, "latencyNs": 5}])
     assert first == {
         "path": "bert-99/Offline",
         "benchmark": "bert",

@@ -112,3 +112,21 @@ def test_a_long_log_is_read_in_flat_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_no_log_fills_the_memory() -> None:
+    log = parse_detail(line(f"result_{number}", "x" * 20_000) for number in range(1500))
+    assert len(log.values) == 1000
+    assert log.text("result_0") == "x" * 10_000
+
+
+def test_a_list_or_an_object_is_no_value_that_is_kept() -> None:
+    log = parse_detail([line("result_validity", ["VALID"]), line("error_runtime", {"a": 1}, is_error=True)])
+    assert log.text("result_validity") is None
+    assert log.errors == ("(no text)",)
+
+
+def test_an_entry_of_endless_lines_is_cut_and_what_follows_is_read() -> None:
+    pieces = [':::MLLOG {"key": "result_validity", "value": "', *["x" * 65_536] * 100, line("result_query_count", 7)]
+    log = parse_detail(pieces)
+    assert (log.number("result_query_count"), log.unreadable) == (7, 1)

@@ -141,3 +141,16 @@ def test_a_repeated_key_is_said_and_invalid_stays() -> None:
         "metadata.json has result_validity more than once, with different values",
         "metadata.json has scenario more than once, with different values",
     )
+
+
+def test_a_file_that_is_spoiled_throughout_is_said_in_few_words() -> None:
+    repeated = ", ".join(f'"{"k" * 1000}{number}": 1, "{"k" * 1000}{number}": 2' for number in range(50))
+    found = parse_metadata(f'{{"scenario": "Offline", {repeated}, "accuracy": [{"[], " * 50}1]}}')
+    assert len(found.notes) == 40
+    assert max(map(len, found.notes)) < 300
+
+
+def test_an_item_that_no_text_can_show_is_said_too() -> None:
+    deep = "[" * 400 + "]" * 400
+    [note] = parse_metadata(f'{{"scenario": "Offline", "accuracy": [{deep}]}}').notes
+    assert note.startswith("an accuracy item has no value: [[[")

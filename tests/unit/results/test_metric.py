@@ -9,7 +9,7 @@ import pytest
 
 from mlperf_operator.results import Metric
 from mlperf_operator.results.metrics import version_of
-from unit.results.logs import DETAIL, SUMMARY, detail, line, read, summary
+from unit.results.logs import DETAIL, SUMMARY, detail, line, metadata, read, summary
 
 ALL = {
     "result_samples_per_second": 10.5,
@@ -20,6 +20,7 @@ ALL = {
     "early_stopping_latency_ss": 50,
     "early_stopping_latency_ms": 60,
 }
+TTFT = {"early_stopping_ttft_result": " * Run successful."}
 TOKENS = {"result_tokens_per_second": 70.5, "result_completed_tokens_per_second": 80.5}
 
 OFFICIAL: list[tuple[str, str, dict[str, Any], str, float, str]] = [
@@ -28,7 +29,9 @@ OFFICIAL: list[tuple[str, str, dict[str, Any], str, float, str]] = [
     ("Offline", "4.1 @ 2ed95", ALL | TOKENS, "result_tokens_per_second", 70.5, "tokens/s"),
     ("Offline", "6.0.17", ALL | TOKENS, "result_tokens_per_second", 70.5, "tokens/s"),
     ("Server", "1.1 @ b1452", ALL, "result_scheduled_samples_per_sec", 20.5, "samples/s"),
-    ("Server", "4.0 @ 01234", ALL | TOKENS, "result_scheduled_samples_per_sec", 20.5, "samples/s"),
+    ("Server", "4.0 @ 01234", ALL, "result_scheduled_samples_per_sec", 20.5, "samples/s"),
+    ("Server", "4.0 @ 01234", ALL | TTFT, "result_completed_samples_per_sec", 30.5, "samples/s"),
+    ("Offline", "4.0 @ 01234", ALL | TOKENS, "result_tokens_per_second", 70.5, "tokens/s"),
     ("Server", "4.1 @ 2ed95", ALL, "result_completed_samples_per_sec", 30.5, "samples/s"),
     ("Server", "5.0.24 @ 24767", ALL | TOKENS, "result_completed_tokens_per_second", 80.5, "tokens/s"),
     ("SingleStream", "1.1 @ b1452", ALL, "result_90.00_percentile_latency_ns", 40, "ns"),
@@ -43,7 +46,7 @@ INFERRED = {"result_inferred_tokens_per_second": 90.5, "result_inferred_complete
 OFFICIAL += [
     ("Offline", "4.1 @ 2ed95", ALL | INFERRED, "result_inferred_tokens_per_second", 90.5, "tokens/s"),
     ("Server", "5.0 @ 24767", ALL | INFERRED, "result_inferred_completed_tokens_per_second", 95.5, "tokens/s"),
-    ("Server", "4.0 @ 01234", ALL | INFERRED, "result_scheduled_samples_per_sec", 20.5, "samples/s"),
+    ("Server", "4.0 @ 01234", ALL | INFERRED, "result_inferred_completed_tokens_per_second", 95.5, "tokens/s"),
 ]
 
 
@@ -79,6 +82,20 @@ def test_the_headline_shows_how_a_loadgen_that_calls_itself_4_0_counts(
     }
     found = read(tmp_path, files)
     assert (found.metric.name if found.metric else None, found.warnings) == (name, ())
+
+
+@pytest.mark.parametrize(
+    ("date", "name"),
+    [
+        ("2024-02-20T10:00:00-05:00", "result_scheduled_samples_per_sec"),
+        ("2024-06-04T12:29:53-04:00", "result_completed_samples_per_sec"),
+        ("2024-07-01T00:00:00Z", "result_completed_samples_per_sec"),
+    ],
+)
+def test_without_a_summary_the_date_of_a_loadgen_4_0_shows_how_it_counts(tmp_path: Path, date: str, name: str) -> None:
+    found = read(tmp_path, {DETAIL: detail("Server", "4.0 @ 01234", loadgen_git_commit_date=date, **ALL)})
+    assert found.metric is not None
+    assert found.metric.name == name
 
 
 def test_the_latency_of_a_language_model_is_that_of_the_whole_answer(tmp_path: Path) -> None:
@@ -169,6 +186,29 @@ def test_a_metric_that_is_no_number_is_none(tmp_path: Path) -> None:
     assert read(tmp_path, {DETAIL: text}).metric is None
 
 
+NO_METRIC = [
+    (
+        {DETAIL: detail("Server", loadgen_version=None, **ALL)},
+        "depends on LoadGen's version, and the detail log says none",
+    ),
+    ({DETAIL: detail("Server", "unknown", **ALL)}, "the detail log says unknown"),
+    ({DETAIL: detail()}, "the detail log has no number result_samples_per_second"),
+    ({DETAIL: detail("Offlinest", **ALL)}, "no file names a scenario that is known"),
+    ({SUMMARY: summary("")}, "there is no detail log, and the summary has no headline"),
+    ({SUMMARY: summary("Frames per second : 3")}, "the summary has no headline that is one of Offline"),
+    ({"metadata.json": metadata(scenario_key="result_tokens")}, "metadata.json has no number under the key"),
+    ({DETAIL: detail("SingleStream", early_stopping_latency_ss=0)}, "LoadGen gives no estimate"),
+]
+
+
+@pytest.mark.parametrize(("files", "why"), NO_METRIC)
+def test_a_result_without_a_metric_says_why(tmp_path: Path, files: dict[str, str | bytes], why: str) -> None:
+    found = read(tmp_path, files)
+    assert found.metric is None or found.metric.value is None
+    [said] = [text for text in found.warnings if text.startswith("there is no primary metric: ")]
+    assert why in said
+
+
 @pytest.mark.parametrize(
     ("text", "version"),
     [
@@ -176,6 +216,8 @@ def test_a_metric_that_is_no_number_is_none(tmp_path: Path) -> None:
         ("v4.1", (4, 1)),
         (".5a1 @ 0123", (1, 0)),
         ("10.2", (10, 2)),
+        ("1" * 5000 + ".1", None),
+        ("1." + "1" * 5000, None),
         ("", None),
         (None, None),
         ("x", None),

@@ -19,7 +19,9 @@ F1 = '{"exact_match": 83.0, "f1": 90.38}\nhash=0123\n'
 
 def test_a_whole_result_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "sys" / "bert-99" / "Offline"
-    assert read(folder, {DETAIL: OFFLINE, SUMMARY: summary(), META: metadata()}) == Result(
+    found = read(folder, {DETAIL: OFFLINE, SUMMARY: summary(), META: metadata()})
+    assert found.loadgen is not None
+    assert replace(found, loadgen=None) == Result(
         path=str(folder),
         benchmark="bert",
         variant="bert-99",

@@ -81,3 +81,19 @@ def test_junk_says_nothing(text: str) -> None:
     found = parse_summary(text)
     assert found.validity is None
     assert not found.is_finished
+
+
+def test_an_estimate_of_thousands_of_digits_is_none() -> None:
+    block = "Early Stopping Result:\n * Early stopping 99.0th percentile estimate: " + "9" * 900
+    assert parse_summary(summary(block=block)).early_stopping_estimate is None
+
+
+def test_statistics_and_parameters_are_read_by_their_labels() -> None:
+    found = parse_summary(summary())
+    assert found.stats == {"Scheduled samples per second": 77.7, "90.00 percentile latency (ns)": 5}
+    assert found.parameters == {"min_duration (ms)": 600000, "max_duration (ms)": 0}
+
+
+def test_warnings_and_errors_are_counted() -> None:
+    found = parse_summary("12 warnings encountered. See detailed log.\n1 ERROR encountered. See detailed log.\n")
+    assert (found.warning_count, found.error_count) == (12, 1)

@@ -55,7 +55,8 @@ def test_a_ranging_run_beside_run_1_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_ranging_run_alone_is_shown_as_what_it_is(tmp_path: Path) -> None:
-    write(tmp_path / "rnnt" / "Server" / "performance" / "ranging", {SUMMARY: summary("", "Server", verdict="INVALID")})
+    text = summary("Scheduled samples per second : 7.5", "Server", verdict="INVALID")
+    write(tmp_path / "rnnt" / "Server" / "performance" / "ranging", {SUMMARY: text})
     [found] = find_results(tmp_path)
     assert (found.validity, found.variant) == ("INVALID", "rnnt")
     assert found.warnings == ("this is the ranging run of a power measurement, no result",)
@@ -171,3 +172,10 @@ def test_scenario_and_variant_stand_in_the_names_of_a_submissions_folders(
 ) -> None:
     place = place_of(Path(path).parts, logged)
     assert (place.scenario, place.variant) == (scenario, variant)
+
+
+def test_a_result_of_mlcommons_endpoints_is_said_not_to_be_read(tmp_path: Path) -> None:
+    write(tmp_path / "Offline" / "performance", {"result_summary.json": "{}"})
+    [found] = find_results(tmp_path)
+    assert found.path == "Offline/performance"
+    assert "endpoints" in (found.error or "")

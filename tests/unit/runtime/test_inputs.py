@@ -8,7 +8,7 @@ import pytest
 
 from mlperf_operator.cluster import Cluster, Resource
 from mlperf_operator.gpu_config import ConfigError
-from mlperf_operator.inputs import InputsReader, NotReadyError
+from mlperf_operator.inputs import AGENT_FILES, InputsReader, NotReadyError
 from mlperf_operator.settings import Settings
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import run
@@ -50,7 +50,7 @@ async def test_a_run_gets_the_suites_image_the_agents_files_and_rendered_overrid
         "operator:2",
         "Always",
     )
-    assert set(inputs.agent_files) == {"stage.py", "preflight.py"}
+    assert {"stage.py", "preflight.py", "snapshot.py"} <= set(inputs.agent_files) == set(AGENT_FILES)
     assert all(inputs.agent_files.values())
     assert any("digits" in path for path in inputs.override_files)
     assert reader.images(run({"image": "mirror/x:1"}), SUITE).harness == "mirror/x:1"
@@ -72,6 +72,32 @@ async def test_a_users_values_win_over_the_built_in_ones() -> None:
 async def test_a_config_map_without_values_for_the_runs_system_is_an_error_that_names_what_it_has() -> None:
     with pytest.raises(ConfigError, match="it has: TOASTER"):
         await _reader({"a.yaml": VALUES.format(system="TOASTER")}).read(run(MINE), SUITE)
+
+
+async def test_a_config_map_for_another_suite_is_an_error_that_names_the_suites() -> None:
+    text = VALUES.format(system="CPU_REFERENCE").replace("[reference-cpu]", "[nvidia-v4.1]")
+    with pytest.raises(ConfigError, match=r"for CPU_REFERENCE of suite reference-cpu; .* of suites nvidia-v4\.1"):
+        await _reader({"a.yaml": text}).read(run(MINE), SUITE)
+
+
+async def test_what_does_not_fit_in_a_config_map_is_told_with_file_and_entry_before_the_run_starts() -> None:
+    text = VALUES.format(system="CPU_REFERENCE")
+    wrong = text.replace("offline_expected_qps: 4321", "offline_expected_qps: many, thread: 2")
+    other = text.replace("digits", "resnet50")
+    with pytest.raises(ConfigError) as caught:
+        await _reader({"a.yaml": wrong, "b.yaml": other}).read(run(MINE), SUITE)
+    message = str(caught.value)
+    assert "mine/a.yaml: digits Offline Default: offline_expected_qps must be a number from 0, not 'many'" in message
+    assert "there is no field thread; did you mean threads?" in message
+    assert "mine/b.yaml: resnet50 Offline Default: suite reference-cpu has no benchmark resnet50; possible: digits" in (
+        message
+    )
+
+
+async def test_a_file_for_another_system_is_passed_over() -> None:
+    texts = {"a.yaml": VALUES.format(system="TOASTER"), "b.yaml": VALUES.format(system="CPU_REFERENCE")}
+    files = (await _reader(texts).read(run(MINE), SUITE)).override_files
+    assert "offline_expected_qps = 4321" in files["custom_configs/digits/Offline/custom.py"]
 
 
 async def test_a_system_without_any_values_is_an_error_that_says_where_to_give_them() -> None:

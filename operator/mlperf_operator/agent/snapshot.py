@@ -1,0 +1,270 @@
+"""The environment that prebuild makes: what it changed on a container's root, kept and laid over other containers.
+
+Standard-library Python 3.10. stage.py runs it between the locks that it needs.
+Usage: python3 snapshot.py identify|check|before|keep|lay ARGUMENTS, the arguments of the function of that name as JSON;
+prints what it does, then a line with what it found. Ends with 1 after a line that says why it could not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+if __package__:
+    from mlperf_operator.agent.delta import Root, SnapshotError, write_archive
+    from mlperf_operator.agent.roots import (
+        EXCLUDED,
+        FORMAT,
+        MARK,
+        base_of,
+        difference,
+        mounted,
+        read_manifest,
+        scan,
+        write_manifest,
+    )
+else:
+    # In the run's pod these files lie in one folder, and the package is not there.
+    from delta import Root, SnapshotError, write_archive  # type: ignore[import-not-found,no-redef]
+    from roots import (  # type: ignore[import-not-found,no-redef]
+        EXCLUDED,
+        FORMAT,
+        MARK,
+        base_of,
+        difference,
+        mounted,
+        read_manifest,
+        scan,
+        write_manifest,
+    )
+
+FACTS = "[environment] facts: "
+"""How the line begins that holds what was found, as JSON; stage.py looks for it."""
+
+FINDING = "[environment] finding: "
+"""How the line begins that says why it could not; stage.py looks for it."""
+
+ARCHIVE, NOTE, MANIFEST = "environment.tar", "environment.json", "before.jsonl"
+"""Files of an environment's folder. The note comes last and names the archive's checksum: without it there is none."""
+
+_DIRTY = (
+    "this container's root is no longer as its image has it: prebuild or another environment has changed it. That is "
+    "not done twice in one container; start the run again, which gives it fresh ones"
+)
+
+
+def write_note(path: Path, content: dict[str, Any]) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that a folder's names outlast a power cut."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty when there is none to be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def problem_of(folder: Path) -> str | None:
+    """Return what is wrong with a kept environment; None: it is whole, by checksum."""
+    note = read_note(folder / NOTE)
+    if not note:
+        return f"{folder / NOTE} is not there"
+    try:
+        if (folder / ARCHIVE).stat().st_size != note.get("bytes"):
+            return f"{folder / ARCHIVE} is cut or was changed"
+        if file_digest(folder / ARCHIVE) != note.get("sha256"):
+            return f"{folder / ARCHIVE} is damaged: it has another sha256 than when it was kept"
+    except FileNotFoundError:
+        return f"{folder / ARCHIVE} is not there"
+    return None
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's sha256 in hex."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            found.update(block)
+    return found.hexdigest()
+
+
+def say(text: str) -> None:
+    """Print a line of the log."""
+    print(f"[environment] {text}", flush=True)
+
+
+def identify(root: str) -> dict[str, Any]:
+    """Return the fingerprint of a root's base."""
+    return {"base": base_of(Path(root))}
+
+
+def check(folder: str) -> dict[str, Any]:
+    """Return what is wrong with a kept environment, its note, and its numbers in words."""
+    problem, note = problem_of(Path(folder)), read_note(Path(folder) / NOTE)
+    return {"problem": problem, "note": note, "said": counts(note) if problem is None else ""}
+
+
+def before(root: str, folder: str, digest: str) -> dict[str, Any]:
+    """Take the manifest that `keep` compares with; what an earlier try left in the folder goes first.
+
+    Raises:
+        SnapshotError: this root is not as its image has it.
+    """
+    started, place = time.monotonic(), Path(folder)
+    if read_note(Path(root) / MARK):
+        raise SnapshotError(_DIRTY)
+    if place.exists():
+        shutil.rmtree(place)
+    place.mkdir(parents=True)
+    mounts = mounted(Path(root))
+    manifest = scan(Path(root), EXCLUDED | mounts)
+    write_manifest(place / MANIFEST, {"mounts": sorted(mounts), "at": time.time()}, manifest)
+    write_note(Path(root) / MARK, {"state": "making", "digest": digest})
+    say(f"{len(manifest)} paths before prebuild, in {time.monotonic() - started:.1f} s")
+    return {"paths": len(manifest)}
+
+
+def keep(root: str, folder: str, digest: str, base: str, run: str) -> dict[str, Any]:
+    """Keep what changed since `before`, whole or not at all, and return its note."""
+    began, place = time.time(), Path(folder)
+    header, old = read_manifest(place / MANIFEST)
+    left_out = EXCLUDED | set(header["mounts"]) | mounted(Path(root))
+    new = scan(Path(root), left_out)
+    change = difference({path: entry for path, entry in old.items() if path not in left_out}, new)
+    scanned = time.time()
+    temporary = place / f".{ARCHIVE}.tmp"
+    sha256, size = write_archive(Path(root), new, change, temporary)
+    temporary.replace(place / ARCHIVE)
+    (place / MANIFEST).unlink()
+    note = {
+        "format": FORMAT,
+        "digest": digest,
+        "base": base,
+        "sha256": sha256,
+        "bytes": size,
+        "files": sum(new[path].kind != "folder" for path in change.changed),
+        "folders": sum(new[path].kind == "folder" for path in change.changed),
+        "deleted": len(change.deleted),
+        "prebuildSeconds": round(began - header["at"], 1),
+        "manifestSeconds": round(scanned - began, 1),
+        "archiveSeconds": round(time.time() - scanned, 1),
+        "run": run,
+        "finishedAt": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    write_note(place / NOTE, note)
+    write_note(Path(root) / MARK, {"state": "laid", "digest": digest})
+    seconds = note["manifestSeconds"] + note["archiveSeconds"]
+    said = f"kept {counts(note)}; prebuild took {note['prebuildSeconds']} s and keeping what it changed {seconds:.1f} s"
+    say(f"{said}; sha256 {sha256}")
+    return {**note, "said": said}
+
+
+def counts(note: dict[str, Any]) -> str:
+    """Return how much an environment is, in words."""
+    parts = f"{note['files']} files, {note['folders']} folders and {note['deleted']} deletions"
+    return f"{parts}, {note['bytes'] / 1e6:.1f} MB"
+
+
+def lay(root: str, folder: str, digest: str, sha256: str) -> dict[str, Any]:
+    """Lay a kept environment over a root, unless that was done, and return what it took.
+
+    Raises:
+        SnapshotError: it is damaged, or of another base, or this root has something else already; nothing was changed.
+    """
+    started, top, place = time.monotonic(), Path(root), Path(folder)
+    mark, note = read_note(top / MARK), read_note(place / NOTE)
+    if mark == {"state": "laid", "digest": digest}:
+        say("is there already in this container")
+        return {"said": "is there already in this container"}
+    if mark and mark != {"state": "laying", "digest": digest}:
+        raise SnapshotError(_DIRTY)
+    problem = problem_of(place)
+    if problem is None and (note.get("digest"), note.get("sha256")) != (digest, sha256):
+        problem = f"{place} holds another environment than when this run began"
+    if problem:
+        raise SnapshotError(f"{problem}; start the run again: its prebuild makes the environment anew where it must")
+    verified = time.monotonic()
+    if not mark and base_of(top) != note.get("base"):
+        text = "the environment was made in another base image than this container's: its packages or programs differ"
+        raise SnapshotError(f"{text}; give every container of the run the same image, by digest rather than by tag")
+    write_note(top / MARK, {"state": "laying", "digest": digest})
+    target = Root(top, mounted(top))
+    left = target.lay(place / ARCHIVE)
+    refresh_libraries(top)
+    write_note(top / MARK, {"state": "laid", "digest": digest})
+    seconds = round(time.monotonic() - started, 1)
+    if left:
+        say(f"left {left} paths as they are, because they are mounted in this container")
+    if target.unset:
+        say(f"this container may not set {', '.join(sorted(target.unset))}; programs that need it will say so")
+    said = f"laid over {counts(note)} in {seconds} s, of which its checksum took {verified - started:.1f} s"
+    say(said)
+    return {"said": said}
+
+
+def refresh_libraries(root: Path) -> None:
+    """Write the cache of libraries anew: the driver's differ from container to container.
+
+    Raises:
+        SnapshotError: ldconfig failed.
+    """
+    program = next((f"/{name}" for name in ("sbin/ldconfig", "usr/sbin/ldconfig") if (root / name).exists()), None)
+    if program is None:
+        return
+    argv = [program] if root == Path("/") else ["chroot", str(root), program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SnapshotError(f"ldconfig ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+
+
+COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "identify": identify,
+    "check": check,
+    "before": before,
+    "keep": keep,
+    "lay": lay,
+}
+
+
+def main(argv: list[str]) -> int:
+    """Carry out the command that the command line names and return the exit code."""
+    try:
+        found = COMMANDS[argv[0]](**json.loads(argv[1]))
+    except (SnapshotError, OSError, tarfile.TarError) as error:
+        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
+        print(f"{FINDING}{text}", flush=True)
+        return 1
+    print(FACTS + json.dumps(found), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,107 @@
+"""`mlperf-operator suite`: the suites that there are, and the image that makes a suite's prebuild needless."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+import yaml
+
+from mlperf_operator.cli_results import Output, printable
+
+if TYPE_CHECKING:
+    from mlperf_operator.suites import Suite
+
+app = typer.Typer(no_args_is_help=True, help="Benchmark suites: list, dockerfile.")
+
+
+@app.command("list")
+def list_suites(
+    output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TABLE,
+) -> None:
+    """Print the suites, the administrator's beside the built-in ones: image, systems, benchmarks, config versions."""
+    items = [_item(suite) for _, suite in sorted(_suites().items())]
+    if output is Output.JSON:
+        typer.echo(json.dumps(items, indent=2))
+    elif output is Output.YAML:
+        typer.echo(yaml.safe_dump(items, sort_keys=False), nl=False)
+    else:
+        for item in items:
+            typer.echo(printable(item["name"]))
+            for key, value in list(item.items())[1:]:
+                typer.echo(printable(f"  {key}: {', '.join(value) if isinstance(value, list) else value}"))
+
+
+@app.command()
+def dockerfile(
+    suite: Annotated[str, typer.Option("--suite", help="Suite.")] = "nvidia-v4.1",
+    tree_path: Annotated[
+        Path | None, typer.Option("--tree-path", metavar="DIR", help="Code tree, to see whether it has the scripts.")
+    ] = None,
+) -> None:
+    """Print the Dockerfile of an image for environment.strategy Image, and how to build and push it.
+
+    Exit code 2 when the suite needs no such image or the tree is not its tree.
+    """
+    found = _suites().get(suite)
+    if found is None:
+        _refuse(f"there is no suite {suite}; there are {', '.join(sorted(_suites()))}")
+    if found.prebuild is None:
+        _refuse(f"the prebuild of suite {suite} installs nothing: its image {found.image} is complete as it is")
+    folder = found.prebuild.folder
+    if tree_path is not None:
+        absent = [name for name in found.prebuild.scripts if not (tree_path / folder / name).is_file()]
+        absent += [name for name in found.prebuild.files if not list((tree_path / folder).glob(name))]
+        if absent:
+            _refuse(f"{tree_path} is not the code tree of suite {suite}: {folder} has no {', '.join(absent)}")
+    typer.echo(render(found, str(tree_path / folder) if tree_path else f"TREE/{folder}"), nl=False)
+
+
+def render(suite: Suite, context: str) -> str:
+    """Return the Dockerfile of an image that has what the suite's prebuild installs.
+
+    Args:
+        suite: A suite with a prebuild.
+        context: The folder of scripts in a checkout, for the command that builds it.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - `results` should start at once
+
+    environment = Environment(
+        loader=PackageLoader("mlperf_operator"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - a Dockerfile, not HTML; the template quotes for the shell
+    )
+    return environment.get_template("Dockerfile.j2").render(suite=suite, context=shlex.quote(printable(context)))
+
+
+def _item(suite: Suite) -> dict[str, Any]:
+    return {
+        "name": suite.name,
+        "image": suite.image,
+        "systems": sorted(suite.systems),
+        "benchmarks": [
+            f"{name} ({', '.join(scenario.value for scenario in benchmark.scenarios)})"
+            for name, benchmark in suite.benchmarks.items()
+        ],
+        "configVersions": [version.value for version in suite.config_versions],
+        "prebuild": "installs what the image lacks" if suite.prebuild is not None else "installs nothing",
+    }
+
+
+def _suites() -> dict[str, Suite]:
+    from mlperf_operator.config_tool import known_suites  # noqa: PLC0415 - as above
+    from mlperf_operator.settings import SettingsError  # noqa: PLC0415
+
+    try:
+        return known_suites()
+    except SettingsError as error:
+        _refuse(str(error))
+
+
+def _refuse(text: str) -> NoReturn:
+    typer.echo(f"Error: {printable(text)}", err=True)
+    raise typer.Exit(2)

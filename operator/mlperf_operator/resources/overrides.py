@@ -1,0 +1,61 @@
+"""The override files of a run: the same for the operator and for `mlperf-operator gpu-config render`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mlperf_operator import gpu_config
+from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.gpu_config import ConfigError, SystemConfig
+from mlperf_operator.resources.steps import requested_pairs
+from mlperf_operator.suites import Suite
+
+
+def user_configs(texts: Mapping[str, str], suite: Suite, system: str, source: str) -> list[SystemConfig]:
+    """Read a user's files and return those for a system of a suite, in the order of their names.
+
+    Args:
+        texts: The files' texts by name.
+        suite: The suite of the run.
+        system: The system of the run.
+        source: Where the files are, for the error.
+
+    Raises:
+        ConfigError: a file cannot be read, none is for the system and suite, or the suite cannot take what is in one;
+            the message names file and entry.
+    """
+    parsed = {name: gpu_config.parse_system_config(text, name) for name, text in sorted(texts.items())}
+    own = {name: c for name, c in parsed.items() if c.system == system and suite.name in c.suites}
+    if not own:
+        there = sorted({f"{c.system} of suites {', '.join(c.suites)}" for c in parsed.values()})
+        raise ConfigError(
+            f"{source} has no values for {system} of suite {suite.name}; it has: {'; '.join(there) or 'no file at all'}"
+        )
+    base = gpu_config.built_in_for(suite, system)
+    problems = []
+    for name, config in own.items():
+        problems += [f"{name}: {text}" for text in gpu_config.value_problems(suite, config, base)]
+        base = gpu_config.merged(base, [config])
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return list(own.values())
+
+
+def override_files(run: MLPerfRun, suite: Suite, user: Sequence[SystemConfig] = ()) -> dict[str, str]:
+    """Return the files that the run's ConfigMap carries, by path below MLPINF_CUSTOM_DEFINITION_PATH.
+
+    Raises:
+        ConfigError: a requested pair has no values, or a value is wrong.
+    """
+    config = gpu_config.merged(gpu_config.built_in_for(suite, run.spec.system), user)
+    if config is None:
+        raise ConfigError(
+            f"there are no configuration values for {run.spec.system}; give them in gpuConfig.configMapRef"
+        )
+    wanted = gpu_config.Wanted(
+        pairs=requested_pairs(run, suite),
+        version=run.spec.config_version,
+        power=run.spec.power_setting,
+        overrides=run.spec.gpu_config.overrides if run.spec.gpu_config else (),
+    )
+    return gpu_config.render_overrides(suite, config, wanted)

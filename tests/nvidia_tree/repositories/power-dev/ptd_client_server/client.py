@@ -1,0 +1,1 @@
+"""Stand-in for tests of what the power workflow calls."""

@@ -1,0 +1,1 @@
+"""Names that config files import."""

@@ -1,0 +1,1 @@
+"""The configs of the tree itself, in packages by benchmark and scenario."""
