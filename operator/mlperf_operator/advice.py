@@ -53,7 +53,11 @@ def advise(result: Result) -> Advice | None:
         return Advice(f"LoadGen logged {facts.error_count} errors: {' '.join(facts.errors[:1])[:200]}".rstrip(": "))
     if any(_EARLY in line for line in facts.recommendations) and not ran_out:
         return Advice("the harness stopped before enough queries were issued: look in its log for why")
-    return _server(facts) if result.scenario == "Server" else _prepared(result, facts)
+    found = _server(facts) if result.scenario == "Server" else _prepared(result, facts)
+    if found is not None and found.value == 0:
+        # Numbers that are next to nothing: what is wrong they still show.
+        return Advice(found.why.partition("; proposed")[0])
+    return found
 
 
 def _prepared(result: Result, facts: LoadgenFacts) -> Advice | None:
@@ -67,11 +71,12 @@ def _prepared(result: Result, facts: LoadgenFacts) -> Advice | None:
 
 def _server(facts: LoadgenFacts) -> Advice | None:
     target = facts.target_qps
-    if target is None:
+    if target is None or target <= 0:
         return None
-    if facts.min_duration_met is False:
-        return Advice("the queries of the target rate were over before the minimum duration", *_higher(target))
     late, limit = _tail(facts), facts.target_latency_ns
+    is_late = late is not None and limit is not None and late.latency_ns > limit
+    if facts.min_duration_met is False and not is_late and facts.performance_constraints_met is not False:
+        return Advice("the queries of the target rate were over before the minimum duration", *_higher(target))
     completed = facts.completed_samples_per_second
     if completed is not None and completed < target * _SATURATED:
         text = f"the rate was too high: {target:g} queries/s arrived, {completed:g} were completed"
@@ -123,12 +128,12 @@ def _offline(result: Result, facts: LoadgenFacts) -> Advice | None:
 
 
 def _stream(result: Result, facts: LoadgenFacts) -> Advice | None:
-    if result.scenario != "SingleStream" or not facts.target_qps:
+    middle, rate = facts.latency_ns(50), facts.target_qps or 0
+    if result.scenario != "SingleStream" or rate <= 0 or not middle:
         return None
-    middle = facts.latency_ns(50)
-    if not middle:
+    expected = 1e9 / rate
+    if middle * 0.9 >= expected:
         return None
-    expected = 1e9 / facts.target_qps
     text = f"the expected latency was too high ({expected:.4g} ns): the queries prepared for it were over before the "
     text += f"minimum duration; proposed is a tenth below the median of {middle:g} ns"
     return Advice(text, "single_stream_expected_latency_ns", int(_rounded(middle * 0.9, up=False)))

@@ -117,6 +117,8 @@ def compare(baseline: Baseline, result: ResultStatus, power: PowerSetting, toler
     ]
     metric = result.metric
     figure = next((f for f in of_pair if metric is None or f.metric == metric.name), None)
-    value = metric.value if metric is not None and result.validity is Validity.VALID else None
+    value = metric.value if figure is not None and metric is not None and result.validity is Validity.VALID else None
+    # A number of another name says nothing about the figure that there is.
+    figure = figure or next(iter(of_pair), None)
     limit = figure.limit(tolerance_percent) if figure is not None else 0.0
     return Comparison(label=label, figure=figure, value=value, limit=limit)

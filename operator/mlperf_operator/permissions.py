@@ -86,13 +86,12 @@ def _profile_allowed(run: MLPerfRun, limits: Limits) -> Refusal | None:
 
 
 def _volumes_for_parity(run: MLPerfRun, allowed: tuple[str, ...]) -> Refusal | None:
-    # Whoever else could write there would have programs run with the node's privileges.
-    claim = run.spec.scratch.claim_name if run.spec.scratch is not None else None
-    path = _host_path(run.spec.scratch)
-    code = run.spec.code.claim_name if run.spec.code is not None else None
-    prefixes = [entry for entry in allowed if entry.startswith("/")]
-    if claim not in allowed and not (path is not None and any(_lies_under(path, prefix) for prefix in prefixes)):
+    # Whoever else could write there would have programs run, or links followed, with the node's privileges.
+    code = _code_claim(run)
+    if not _is_listed(run.spec.scratch, allowed):
         field = "scratch must be a claim or host path"
+    elif run.spec.results is not None and not _is_listed(run.spec.results, allowed):
+        field = "results must be left out or be a claim or host path"
     elif code is not None and code not in allowed:
         field = "code.claimName must be a claim"
     else:
@@ -104,12 +103,58 @@ def _volumes_for_parity(run: MLPerfRun, allowed: tuple[str, ...]) -> Refusal | N
     )
 
 
+def _code_claim(run: MLPerfRun) -> str | None:
+    return run.spec.code.claim_name if run.spec.code is not None else None
+
+
+def _is_listed(volume: VolumeSpec | None, allowed: tuple[str, ...]) -> bool:
+    path, claim = _host_path(volume), volume.claim_name if volume is not None else None
+    return claim in allowed or (path is not None and any(_lies_under(path, p) for p in allowed if p[0] == "/"))
+
+
+def _parity_volumes_apart(run: MLPerfRun, limits: Limits) -> Refusal | None:
+    """Refuse what would let others' content onto a volume whose programs run with the node's privileges.
+
+    A run writes to all of its scratch as root. It may do so where its namespace's HarnessParity runs work, as long as
+    its code could be theirs; to the host paths of other namespaces it may not.
+    """
+    own = limits.harness_parity.get(run.metadata.namespace or "", ())
+    code = _code_claim(run)
+    is_of_theirs = code is None or code in own
+    lists = [entries for name, entries in limits.harness_parity.items() if name != run.metadata.namespace]
+    foreign = [entry for entries in lists for entry in entries if entry.startswith("/")]
+    for field, volume in (("scratch", run.spec.scratch), ("results", run.spec.results)):
+        path = _host_path(volume)
+        if _is_listed(volume, own):
+            if is_of_theirs:
+                continue
+            what = f"and code.claimName {code} is not"
+        elif path is not None and any(_lies_under(path, p) or _lies_under(p, path) for p in foreign):
+            what = "of another namespace"
+        elif path is not None and not is_of_theirs and any(_lies_under(p, path) for p in own if p[0] == "/"):
+            what = f"and code.claimName {code} is not"
+        else:
+            continue
+        return Refusal(
+            "VolumeReserved",
+            f"{field}: the administrator keeps this volume for runs with securityProfile HarnessParity, {what} (chart "
+            "value harnessParity); possible: another volume",
+        )
+    return None
+
+
 def _upload_allowed(run: MLPerfRun, limits: Limits) -> Refusal | None:
-    if run.spec.upload is None or run.spec.upload.s3.endpoint in limits.upload_endpoints:
+    if run.spec.upload is None:
+        return None
+    store = run.spec.upload.s3
+    if {".", ".."} & set(store.prefix.split("/")):
+        text = f"upload.s3.prefix {store.prefix} may hold neither . nor .. as a folder; name the folder itself"
+        return Refusal("UploadPrefixInvalid", text)
+    if store.endpoint in limits.upload_endpoints:
         return None
     return Refusal(
         "UploadNotAllowed",
-        f"upload.s3.endpoint {run.spec.upload.s3.endpoint} is not allowed; the administrator allows: "
+        f"upload.s3.endpoint {store.endpoint} is not allowed; the administrator allows: "
         f"{choices(limits.upload_endpoints)} (chart value allowedUploadEndpoints)",
     )
 
@@ -134,6 +179,7 @@ PERMISSIONS: tuple[Policy, ...] = (
     _images_allowed,
     _code_allowed,
     _profile_allowed,
+    _parity_volumes_apart,
     _upload_allowed,
     _gpu_access_possible,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from mlperf_operator import naming
@@ -76,7 +77,7 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
         pod_name=pod.name if pod is not None else old.pod_name,
         attempts=_attempts(old, observed),
         config_digest=old.config_digest or observed.config_digest or None,
-        artifacts=_artifacts(run, report),
+        artifacts=_artifacts(run, report, reached),
         conditions=conditions(facts, moment),
         stages=list(stages),
         stage=_stage_column(stages, reached),
@@ -90,8 +91,17 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
     )
 
 
-def _artifacts(run: MLPerfRun, report: Report | None) -> Artifacts:
+_NO_WORD_OF_A_COPY = (
+    "the run ended, and collect did not say that the copy is whole; `mlperf-operator artifacts upload` completes it "
+    "from the results volume"
+)
+"""Of a collect that was killed meanwhile, with its node or at the end of its grace, or that never ran."""
+
+
+def _artifacts(run: MLPerfRun, report: Report | None, reached: Outcome) -> Artifacts:
     kept = report.kept if report is not None else Kept()
+    if reached.ended and run.spec.upload is not None and not (kept.uploaded_to or kept.upload_error):
+        kept = replace(kept, upload_error=_NO_WORD_OF_A_COPY)
     changes = {
         "manifest_sha256": kept.manifest_sha256,
         "uploaded_to": kept.uploaded_to,

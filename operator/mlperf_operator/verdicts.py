@@ -46,6 +46,7 @@ def _beside(measured: Sequence[ResultStatus]) -> str:
     unsure = [_label(r) for r in measured if r.early_stopping_met is False]
     notes = [f"shorter than MLPerf's ten minutes, so no submission: {', '.join(short)}"] if short else []
     notes += [f"early stopping was not met: {', '.join(unsure)}"] if unsure else []
+    notes += [f"{_label(r)}: {r.message}" for r in measured if r.message]
     return "".join(f"; {note}" for note in notes)
 
 

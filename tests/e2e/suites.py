@@ -166,6 +166,6 @@ OPERATOR_VALUES: dict[str, Any] = {
     "allowedImages": ALLOWED_IMAGES,
     "allowedHostPaths": [HOST_PATH],
     "allowedCodeClaims": [f"{NVIDIA_NAMESPACE}/{NVIDIA_CODE}"],
-    "harnessParity": {NVIDIA_NAMESPACE: [NVIDIA_SCRATCH]},
+    "harnessParity": {NVIDIA_NAMESPACE: [NVIDIA_SCRATCH, NVIDIA_CODE]},
 }
 """What these tests need of the chart."""

@@ -340,3 +340,27 @@ def test_a_redirection_is_an_error(server: s3_server.S3Server, bucket: Path, tmp
         other.shutdown()
     # What followed it came without a signature, which is for the first host, and was turned away.
     assert [file for file in bucket.rglob("*") if file.is_file()] == []
+
+
+def test_a_page_that_a_write_is_led_to_is_no_copy(tmp_path: Path) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(303 if self.command == "PUT" else 404 if self.command == "HEAD" else 200)
+            for name, value in (("Location", "/login"), ("ETag", '"page"'), ("Content-Length", "0")):
+                self.send_header(name, value)
+            self.end_headers()
+
+        do_GET = do_HEAD = do_PUT = answer  # noqa: N815 - the names of http.server
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    entry = Folder(results(tmp_path)).read("empty")
+    assert isinstance(entry, Entry)
+    with HTTPServer(("127.0.0.1", 0), Page) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        target = Target(endpoint=f"http://127.0.0.1:{other.server_port}", bucket="bucket", path="x")
+        with pytest.raises(UploadError, match="empty: "):
+            Uploader(target, KEYS, lambda: None).send(Folder(tmp_path), entry, patient=False)
+        other.shutdown()

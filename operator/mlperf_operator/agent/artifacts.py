@@ -6,7 +6,6 @@ read, and a name that is no plain text is passed over and said to be.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -17,12 +16,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import BinaryIO
 
-from mlperf_operator.agent.stage import read_object, write_atomically
+from mlperf_operator.results.files import Confined
 
 MANIFEST = "manifest.json"
 MAX_FILES = 100_000
-"""Most files that a manifest lists; a run leaves some hundreds."""
+"""Most files that a manifest lists, those passed over included; a run leaves some hundreds."""
 
 MAX_DEPTH = 32
 """Most folders above each other that are looked into; the harness makes eight."""
@@ -66,30 +66,28 @@ class Folder:
     _known: dict[str, tuple[tuple[int, int, int], str]] = field(default_factory=dict)
     """Digest by path, of the file that had this inode, size and time of change."""
 
-    def open(self, path: str) -> int:
-        """Return a descriptor of a regular file of the folder.
+    @property
+    def files(self) -> Confined:
+        """How its files are opened and written."""
+        return Confined(self.root)
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a regular file of the folder.
 
         Raises:
-            OSError: it cannot be opened, ELOOP or ENOTDIR where a link stands in its path, EINVAL where it is no file.
+            OSError: it cannot be opened, a link stands in its path, or it is no regular file.
         """
-        *folders, name = path.split("/")
-        with _Folder(self.root, folders) as folder:
-            # Without waiting: a pipe without a writer would hold the reader.
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=folder)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "it is no regular file", path)
-        return descriptor
+        return self.files.open(self.root / path)
 
     def read(self, path: str) -> Entry | Skipped:
         """Return a file with its digest, which is computed again only when the file has changed since."""
         try:
-            descriptor = self.open(path)
+            file = self.open(path)
         except OSError as error:
             return Skipped(path, f"cannot be read: {error.strerror}")
-        with os.fdopen(descriptor, "rb") as file:
+        with file:
             try:
-                before = _mark(descriptor)
+                before = _mark(file)
                 known = self._known.get(path)
                 if known and known[0] == before:
                     return Entry(path, before[1], known[1])
@@ -99,7 +97,7 @@ class Folder:
                     self.check()
                     digest.update(block)
                     left -= len(block)
-                if _mark(descriptor) != before:
+                if _mark(file) != before:
                     return Skipped(path, "was written to while it was read")
             except OSError as error:
                 return Skipped(path, f"cannot be read: {error.strerror}")
@@ -112,27 +110,24 @@ class Folder:
         while waiting:
             folder = waiting.pop()
             try:
-                kinds = self._listed(folder)
+                kinds = self.files.listed(self.root / folder)
             except OSError as error:
                 yield Skipped(folder or ".", f"cannot be read: {error.strerror}")
                 continue
             for name, kind in kinds:
                 path = f"{folder}/{name}" if folder else name
                 reason = _unfit(path, kind)
+                # What is passed over is listed too.
+                found += bool(reason) or (kind == stat.S_IFREG and path != MANIFEST)
+                if found > MAX_FILES:
+                    yield Skipped(_shown(path), f"there are more than {MAX_FILES} files; the rest is left out")
+                    return
                 if reason:
                     yield Skipped(_shown(path), reason)
                 elif kind == stat.S_IFDIR:
                     waiting.append(path)
                 elif path != MANIFEST:
-                    found += 1
-                    if found > MAX_FILES:
-                        yield Skipped(path, f"there are more than {MAX_FILES} files; the rest is left out")
-                        return
                     yield path
-
-    def _listed(self, folder: str) -> list[tuple[str, int]]:
-        with _Folder(self.root, folder.split("/") if folder else []) as descriptor, os.scandir(descriptor) as entries:
-            return [(entry.name, stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)) for entry in entries]
 
     def entries(self, below: str = "") -> tuple[list[Entry], list[Skipped]]:
         """Return all files of the folder, or below one in it, with their digests, by path; and what is passed over."""
@@ -141,28 +136,8 @@ class Folder:
         return [i for i in found if isinstance(i, Entry)], [i for i in found if isinstance(i, Skipped)]
 
 
-class _Folder:
-    """A descriptor of a folder, reached from the root without a link; closed at the end."""
-
-    def __init__(self, root: Path, parts: list[str]) -> None:
-        self._root, self._parts, self._descriptor = root, parts, -1
-
-    def __enter__(self) -> int:
-        self._descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
-        for part in self._parts:
-            try:
-                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._descriptor)
-            finally:
-                os.close(self._descriptor)
-            self._descriptor = inner
-        return self._descriptor
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-
-
-def _mark(descriptor: int) -> tuple[int, int, int]:
-    status = os.fstat(descriptor)
+def _mark(file: BinaryIO) -> tuple[int, int, int]:
+    status = os.fstat(file.fileno())
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -206,12 +181,12 @@ def write_manifest(folder: Folder, run: Mapping[str, str]) -> tuple[str, list[En
         "skipped": [{"path": item.path, "reason": item.reason} for item in skipped],
     }
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    write_atomically(folder.root / MANIFEST, text)
+    folder.files.write(folder.root / MANIFEST, text)
     return hashlib.sha256(text.encode()).hexdigest(), files, skipped
 
 
 def _record_times(folder: Folder, path: str) -> tuple[str, str]:
-    record = read_object(folder.root / path)
+    record = folder.files.read_object(folder.root / path)
     return str(record.get("startedAt") or ""), str(record.get("finishedAt") or "")
 
 
@@ -232,7 +207,7 @@ def read_manifest(folder: Folder) -> Manifest:
         ArtifactsError: there is none, or it cannot be read as one.
     """
     try:
-        with os.fdopen(folder.open(MANIFEST), "rb") as file:
+        with folder.open(MANIFEST) as file:
             text = file.read()
         content = json.loads(text)
         run = {key: str(content["run"][key]) for key in ("namespace", "name", "uid")}

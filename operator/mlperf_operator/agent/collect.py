@@ -20,8 +20,8 @@ from typing import Any
 from mlperf_operator.agent import audits, measured
 from mlperf_operator.agent.causes import because, explain
 from mlperf_operator.agent.publish import Publisher
-from mlperf_operator.agent.stage import read_object, write_atomically
 from mlperf_operator.api.v1alpha1 import AuditStatus, Cause, ResultStatus, TestMode, to_wire
+from mlperf_operator.results.files import Confined
 
 POLL_SECONDS = 1.0
 
@@ -36,6 +36,7 @@ class Collector:
         self.expected: list[dict[str, Any]] = plan["expected"]
         self.audits: list[dict[str, Any]] = plan.get("expectedAudits", [])
         self.results = Path(plan["paths"]["results"])
+        self._files = Confined(self.results)
         self._lines: dict[str, str] = {}
         """The last line of each step, in the order in which they were printed; report.py reads the log the same way."""
         self._verdicts: dict[str, str] = {}
@@ -66,7 +67,7 @@ class Collector:
         tell({**closing, "verdicts": dict(Counter(self._verdicts.values()))})
         try:
             text = json.dumps({**closing, "lines": list(self._lines.values())})
-            write_atomically(self.results / "report.json", text)
+            self._files.write(self.results / "report.json", text)
         except OSError as error:
             # The log and the termination message have it.
             print(f"report.json cannot be written: {error}", file=sys.stderr)
@@ -75,7 +76,7 @@ class Collector:
 
     def _record(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Return the record of a step of this very run; empty when there is none."""
-        record = read_object(self.results / "steps" / f"{entry['step']}.json")
+        record = self._files.read_object(self.results / "steps" / f"{entry['step']}.json")
         return record if record.get("uid") == self.uid else {}
 
     def _is_of_another_engine(self, entry: Mapping[str, Any], record: Mapping[str, Any]) -> bool:

@@ -11,8 +11,10 @@ from typing import Any
 
 from mlperf_operator.advice import advise
 from mlperf_operator.agent.causes import Explained, because
+from mlperf_operator.agent.doubts import doubt, held
 from mlperf_operator.api.v1alpha1 import AccuracyItem, Cause, Metric, ResultStatus, TestMode, Validity
 from mlperf_operator.results import Result, find_results
+from mlperf_operator.results.files import Confined
 from mlperf_operator.results.whole import begin_of, cut_short, older_than_its_log
 
 MAX_MESSAGE = 1024
@@ -44,32 +46,34 @@ def read(entry: Mapping[str, Any], record: Mapping[str, Any], results: Path) -> 
 
 
 def _parse(entry: Mapping[str, Any], record: Mapping[str, Any], results: Path) -> ResultStatus:
-    log_dir = Path(entry["logDir"])
-    found = list(find_results(log_dir))
-    good = [result for result in found if result.mode == entry["mode"] and not result.error]
-    if len(good) != 1:
+    log_dir, files = Path(entry["logDir"]), Confined(results)
+    found = list(find_results(log_dir, files))
+    readable = [result for result in found if not result.error]
+    good = [result for result in readable if result.mode == entry["mode"]]
+    if len(good) != 1 or len(readable) != 1:
         errors = [f"; {result.path}: {result.error}" for result in found if result.error]
-        text = f"{len(good)} results in {log_dir}, expected one{''.join(errors)}"
+        others = f", {len(readable) - len(good)} of another mode" if len(readable) != len(good) else ""
+        text = f"{len(good)} results in {log_dir}{others}, expected one{''.join(errors)}"
         return missing(entry, because(Cause.PARTIAL_LOGS if errors and not good else Cause.NO_RESULT, text))
-    why = _distrust(entry, record, log_dir / good[0].path)
+    why = _distrust(entry, record, log_dir / good[0].path, files) or doubt(entry, good[0], log_dir, files)
     if why is not None:
         return missing(entry, why)
     return to_status(entry, good[0], str(log_dir.relative_to(results)), engine_digest(record))
 
 
-def _distrust(entry: Mapping[str, Any], record: Mapping[str, Any], folder: Path) -> Explained | None:
+def _distrust(entry: Mapping[str, Any], record: Mapping[str, Any], folder: Path, files: Confined) -> Explained | None:
     """Return why the logs in a folder cannot be this step's whole result."""
-    cut = cut_short(folder, "AccuracyOnly" if entry["mode"] == TestMode.ACCURACY else "PerformanceOnly")
+    cut = cut_short(folder, "AccuracyOnly" if entry["mode"] == TestMode.ACCURACY else "PerformanceOnly", files)
     if cut is not None:
         return because(Cause.PARTIAL_LOGS, cut)
-    begin, started = begin_of(folder), _moment(record.get("startedAt"))
-    if begin.scenario not in (None, entry["scenario"]):
-        text = f"LoadGen's log is of scenario {begin.scenario}, asked for was {entry['scenario']}"
-        return because(Cause.NO_RESULT, text)
+    begin, started = begin_of(folder, files), _moment(record.get("startedAt"))
+    for what, said in (("scenario", begin.scenario), ("mode", begin.mode)):
+        if said not in (None, entry[what]):
+            return because(Cause.NO_RESULT, f"LoadGen's log is of {what} {said}, asked for was {entry[what]}")
     if begin.at is not None and started is not None and begin.at < started - _CLOCK:
         text = f"LoadGen's log is of {begin.at:%Y-%m-%d %H:%M:%S} UTC, the step began {started:%Y-%m-%d %H:%M:%S}"
         return because(Cause.STALE_LOGS, text)
-    old = older_than_its_log(folder)
+    old = older_than_its_log(folder, files)
     return because(Cause.STALE_LOGS, f"{old} is older than LoadGen's log beside it") if old is not None else None
 
 
@@ -111,7 +115,7 @@ def to_status(entry: Mapping[str, Any], result: Result, logs: str, engines: str 
         else None,
         accuracy=[
             AccuracyItem(name=item.name, value=item.value, threshold=item.threshold, passed=item.passed)
-            for item in result.accuracy
+            for item in (held(found, entry["variant"]) for found in result.accuracy)
         ],
         config_name=result.config_name,
         early_stopping_met=result.early_stopping_met,

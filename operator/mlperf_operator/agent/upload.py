@@ -6,8 +6,8 @@ network changed; what is sent is held against the manifest's digest as it is rea
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -156,22 +156,34 @@ class Uploader:
             self._earlier_manifest_gone = True
         if self._found(entry.path) != (entry.size, entry.sha256):
             self._put(folder, entry)
+            self._require(entry)
 
     def _found(self, path: str) -> tuple[int, str] | None:
         """Return size and digest of an object that an earlier try has sent, None where there is none."""
         try:
-            answer = obstore.get(self._store, self._target.key(path), options={"head": True})
+            return self._look(path)
         except (FileNotFoundError, PermissionDeniedError, UnauthenticatedError):
             # Whoever may only write gets 403 for what is not there; a wrong key is told when something is sent.
             return None
+
+    def _require(self, entry: Entry) -> None:
+        """Raise when an object that was sent is not there: the library follows a 303 and takes what is behind it."""
+        with contextlib.suppress(PermissionDeniedError):
+            # Whoever may only write cannot look.
+            if self._look(entry.path) != (entry.size, entry.sha256):
+                where = f"{self._target.url}{entry.path}"
+                raise UploadError(f"{where}: sent, but the store has not got it; is it the store's own endpoint?")
+
+    def _look(self, path: str) -> tuple[int, str]:
+        answer = obstore.get(self._store, self._target.key(path), options={"head": True})
         return int(answer.meta["size"]), str(answer.attributes.get("sha256", ""))
 
     def _put(self, folder: Folder, entry: Entry) -> None:
         try:
-            descriptor = folder.open(entry.path)
+            file = folder.open(entry.path)
         except OSError as error:
             raise ArtifactsError(f"{entry.path} can no longer be read: {error.strerror}") from error
-        with os.fdopen(descriptor, "rb") as file:
+        with file:
             blocks = self._checked(entry, lambda: file.read(PART_BYTES))
             attributes = {"sha256": entry.sha256, "Content-Type": "application/octet-stream"}
             key = self._target.key(entry.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,7 @@ class RunFolder:
         Raises:
             OSError: it can no longer be read.
         """
-        with os.fdopen(self.folder.open(path), "rb") as file:
+        with self.folder.open(path) as file:
             while block := file.read(1 << 20):
                 yield block
 

@@ -10,6 +10,13 @@ from mlperf_operator.gpu_config import ConfigError, SystemConfig
 from mlperf_operator.resources.steps import requested_pairs
 from mlperf_operator.suites import Suite
 
+MAX_USER_BYTES = 64 * 1024
+"""Most text of a user's files together; the largest of gpu_configs/ has 8 KiB.
+
+The operator reads it between all else that it does: a full ConfigMap of hostile YAML, 1 MiB, takes 14 s, and the Lease
+is lost after 10.
+"""
+
 
 def user_configs(texts: Mapping[str, str], suite: Suite, system: str, source: str) -> list[SystemConfig]:
     """Read a user's files and return those for a system of a suite, in the order of their names.
@@ -21,9 +28,12 @@ def user_configs(texts: Mapping[str, str], suite: Suite, system: str, source: st
         source: Where the files are, for the error.
 
     Raises:
-        ConfigError: a file cannot be read, none is for the system and suite, or the suite cannot take what is in one;
-            the message names file and entry.
+        ConfigError: the files are too large, one cannot be read, none is for the system and suite, or the suite cannot
+            take what is in one; the message names file and entry.
     """
+    size = sum(len(text.encode(errors="replace")) for text in texts.values())
+    if size > MAX_USER_BYTES:
+        raise ConfigError(f"{source} has {size} bytes of values; possible: up to {MAX_USER_BYTES}, all files together")
     parsed = {name: gpu_config.parse_system_config(text, name) for name, text in sorted(texts.items())}
     own = {name: c for name, c in parsed.items() if c.system == system and suite.name in c.suites}
     if not own:

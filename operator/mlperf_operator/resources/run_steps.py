@@ -74,13 +74,15 @@ def _engines_step(run: MLPerfRun, suite: Suite, pair: Pair) -> Step:
 def _harness_step(run: MLPerfRun, suite: Suite, pair: Pair, mode: TestMode, engines: str) -> Step:
     benchmark, scenario = pair
     log_dir = f"{_logs(pair)}/{mode.value}"
+    max_q = run.spec.power_setting is PowerSetting.MAX_Q
+    power = {"powerSetting": PowerSetting.MAX_Q.value} if max_q else {}
     return _step(
         f"run_harness-{benchmark}-{scenario.value}-{mode.value}",
         _make(suite, "run_harness", *_run_args(run, pair, f"--test_mode={mode.value}")),
         {
             "env": {"LOG_DIR": log_dir},
             "requires": [engines],
-            "result": {**_subject(run, suite, pair), "mode": mode.value, "logDir": log_dir},
+            "result": {**_subject(run, suite, pair), **power, "mode": mode.value, "logDir": log_dir},
         },
     )
 

@@ -17,6 +17,7 @@ _WANTED = re.compile(
     r"|requested_(server_target_qps|offline_expected_qps|server_ttft_latency|server_tpot_latency)$"
     r"|loadgen_version|loadgen_git_commit_date$|num_errors$"
 )
+_VERDICT = "result_validity"
 _VALUE = '"value":'
 _VALUE_END = re.compile(r',\s*"time_ms"')
 _ERROR = re.compile(r'"is_error":\s*true')
@@ -40,7 +41,7 @@ class DetailLog:
     """What is kept of a detail log.
 
     Attributes:
-        values: By key; of a repeated key the first value, as MLCommons' submission checker takes it.
+        values: By key; of a repeated key the first value, as MLCommons' submission checker takes it, but INVALID stays.
         errors: Values of the first lines that LoadGen marked as errors.
         error_count: Number of those lines; 0 where LoadGen itself counted none, as the official log parser does it.
         warning_count: Number of lines that LoadGen marked as warnings.
@@ -99,7 +100,8 @@ def parse_detail(lines: Iterable[str]) -> DetailLog:
             continue
         key = found.group(1)
         warning_count += _WARNING.search(text) is not None
-        if not is_error and (key in values or not _WANTED.match(key)):
+        is_known = key in values and key != _VERDICT
+        if not is_error and (is_known or not _WANTED.match(key)):
             continue
         known, value = _value(text)
         unreadable += not known
@@ -110,6 +112,8 @@ def parse_detail(lines: Iterable[str]) -> DetailLog:
             errors += [str(_bounded(value) or "(no text)")] if len(errors) < _MAX_ERRORS else []
         if _WANTED.match(key) and len(values) < _MAX_VALUES:
             values.setdefault(key, _bounded(value))
+        if (key, value) == (_VERDICT, "INVALID"):
+            values[key] = value
     if finite(values.get("num_errors")) == 0:
         errors, error_count = [], 0
     return DetailLog(values, tuple(errors), error_count, warning_count, unreadable, entries.is_old_format)

@@ -88,9 +88,7 @@ _VARIANT = re.compile(r"(?P<benchmark>.+?)-(?P<share>9[59]|99\.9)$")
 
 def bounds_of(variant: str | None, metric: str, *, brats: bool = False) -> Bounds:
     """Return the bounds of a variant's metric such as F1 of bert-99.9, without any when they are not known here."""
-    name = (variant or "").replace("llama3_1", "llama3.1")
-    found = _VARIANT.match(name)
-    benchmark, share = (found["benchmark"].removesuffix("-interactive"), found["share"]) if found else (name, None)
+    benchmark, share = _parts(variant)
     if (fixed := _BOUNDS.get((benchmark, metric))) is not None:
         return fixed
     if (length := _LENGTHS.get(benchmark, {}).get(metric)) is not None:
@@ -101,6 +99,18 @@ def bounds_of(variant: str | None, metric: str, *, brats: bool = False) -> Bound
     if brats and metric == "DICE":
         target = _BRATS_DICE
     return Bounds(lowest=_rounded(target * _SHARES[share or "99"]))
+
+
+def scores_of(variant: str | None) -> tuple[str, ...]:
+    """Return the scores of a variant that have a target, such as F1 of bert-99; none when they are not known here."""
+    benchmark, share = _parts(variant)
+    return tuple((_VARIED if share else _SINGLE).get(benchmark, {}))
+
+
+def _parts(variant: str | None) -> tuple[str, str | None]:
+    name = (variant or "").replace("llama3_1", "llama3.1")
+    found = _VARIANT.match(name)
+    return (found["benchmark"].removesuffix("-interactive"), found["share"]) if found else (name, None)
 
 
 def _rounded(number: float) -> float:

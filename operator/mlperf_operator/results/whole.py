@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mlperf_operator.results.files import Files
 from mlperf_operator.results.model import Mode
 from mlperf_operator.results.read import ACCURACY, DETAIL, METADATA, SUMMARY
 
@@ -20,27 +21,32 @@ _FOOTER = re.compile(rb"^(?:No|\d{1,18}) (?:warning|error)s? encountered", re.IG
 _VERDICT = re.compile(rb'"key":\s{0,4}"result_validity"')
 _DATE = re.compile(rb'"key":\s{0,4}"test_datetime",\s{0,4}"value":\s{0,4}"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)"')
 _SCENARIO = re.compile(rb'"key":\s{0,4}"effective_scenario",\s{0,4}"value":\s{0,4}"([A-Za-z]{1,40})"')
+_MODE = re.compile(rb'"key":\s{0,4}"effective_test_mode",\s{0,4}"value":\s{0,4}"([A-Za-z]{1,40})"')
 
 _LATER = 30
 """Seconds by which a file of the harness may be older than the log that it is made from: clocks of volumes differ."""
 
 
-def cut_short(folder: Path, mode: Mode) -> str | None:
+def cut_short(folder: Path, mode: Mode, files: Files) -> str | None:
     """Return which of LoadGen's logs in a folder is not there or has no end; None when they are whole.
 
     Raises:
         OSError: a file cannot be read.
     """
-    summary, detail, answers = folder / SUMMARY, folder / DETAIL, folder / LOGGED_ANSWERS
-    if summary.is_file() and not _FOOTER.search(_end(summary)):
+    summary = _end(folder / SUMMARY, files)
+    if summary is not None and not _FOOTER.search(summary):
         return f"{SUMMARY} has no end"
-    if mode == "AccuracyOnly":
-        cut = answers.is_file() and not _end(answers).rstrip().endswith(b"]")
-        return f"{LOGGED_ANSWERS} has no end" if cut else None
-    absent = next((file.name for file in (summary, detail) if not file.is_file()), None)
-    if absent is not None:
-        return f"there is no {absent}"
-    return None if _VERDICT.search(_end(detail)) else f"{DETAIL} has no verdict"
+    if summary is None:
+        return f"there is no {SUMMARY}"
+    detail = _end(folder / DETAIL, files)
+    if detail is None:
+        return f"there is no {DETAIL}"
+    if mode == "PerformanceOnly":
+        return None if _VERDICT.search(detail) else f"{DETAIL} has no verdict"
+    answers = _end(folder / LOGGED_ANSWERS, files)
+    if answers is None:
+        return f"there is no {LOGGED_ANSWERS}"
+    return None if answers.rstrip().endswith(b"]") else f"{LOGGED_ANSWERS} has no end"
 
 
 @dataclass(frozen=True)
@@ -49,21 +55,26 @@ class Begin:
 
     at: datetime | None = None
     scenario: str | None = None
+    mode: str | None = None
 
 
-def begin_of(folder: Path) -> Begin:
+def begin_of(folder: Path, files: Files) -> Begin:
     """Return what LoadGen's log in a folder says of its begin.
 
     Raises:
         OSError: the log cannot be read.
     """
-    path = folder / DETAIL
-    if not path.is_file():
+    file = files.find(folder / DETAIL)
+    if file is None:
         return Begin()
-    with path.open("rb") as file:
+    with file:
         head = file.read(_END)
-    date, scenario = _DATE.search(head), _SCENARIO.search(head)
-    return Begin(_moment(date[1]) if date else None, scenario[1].decode() if scenario else None)
+    date, scenario, mode = _DATE.search(head), _SCENARIO.search(head), _MODE.search(head)
+    return Begin(
+        at=_moment(date[1]) if date else None,
+        scenario=scenario[1].decode() if scenario else None,
+        mode=mode[1].decode() if mode else None,
+    )
 
 
 def _moment(text: bytes) -> datetime | None:
@@ -74,23 +85,32 @@ def _moment(text: bytes) -> datetime | None:
         return None
 
 
-def older_than_its_log(folder: Path) -> str | None:
+def older_than_its_log(folder: Path, files: Files) -> str | None:
     """Return what the harness writes after LoadGen has ended and is older than LoadGen's log: it is of another run.
 
     Raises:
         OSError: a file cannot be looked at.
     """
-    log = folder / DETAIL
-    if not log.is_file():
+    written = _changed(folder / DETAIL, files)
+    if written is None:
         return None
-    written = log.stat().st_mtime
-    names = (METADATA, ACCURACY)
-    old = (n for n in names if (folder / n).is_file() and (folder / n).stat().st_mtime < written - _LATER)
-    return next(old, None)
+    times = ((name, _changed(folder / name, files)) for name in (METADATA, ACCURACY))
+    return next((name for name, time in times if time is not None and time < written - _LATER), None)
 
 
-def _end(path: Path) -> bytes:
-    with path.open("rb") as file:
+def _changed(path: Path, files: Files) -> float | None:
+    file = files.find(path)
+    if file is None:
+        return None
+    with file:
+        return os.fstat(file.fileno()).st_mtime
+
+
+def _end(path: Path, files: Files) -> bytes | None:
+    file = files.find(path)
+    if file is None:
+        return None
+    with file:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - _END))
         return file.read(_END)

@@ -149,6 +149,16 @@ def test_the_number_of_files_has_an_end(folder: Folder, monkeypatch: pytest.Monk
     assert [item.reason for item in skipped] == ["there are more than 3 files; the rest is left out"]
 
 
+def test_what_is_passed_over_has_an_end_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "MAX_FILES", 3)
+    for number in range(10):
+        (tmp_path / f"link{number}").symlink_to("anywhere")
+        (tmp_path / f"odd\n{number}").mkdir()
+    files, skipped = Folder(tmp_path).entries()
+    assert files == []
+    assert len(skipped) == 4
+
+
 def test_an_unchanged_file_is_read_once(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks: list[int] = []
     folder.check = lambda: blocks.append(1)

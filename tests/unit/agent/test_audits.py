@@ -13,6 +13,7 @@ from mlperf_operator.agent import audits, collect
 from mlperf_operator.api.v1alpha1 import AuditStatus
 from mlperf_operator.observed import ContainerRecord
 from mlperf_operator.report import announced, parse_log
+from mlperf_operator.results.files import Confined
 from unit.agent.bench import Bench, Step, step
 from unit.results.logs import write
 
@@ -20,6 +21,7 @@ PLACE = "A100_SXM4_40GBx8_TRT/bert-99/Offline"
 GOOD = "Verifying performance.\nreference score = 100\ntest score = 101\nTEST PASS\n"
 BAD = "Verifying performance.\nreference score = 100\ntest score = 80\nTEST FAIL: Test score invalid\n"
 DIFFERS = "Reading accuracy mode results...\nnum_acc_log_entries = 3\nTEST FAIL\n"
+FIRST, ENDS, LENGTHS = "First token check pass", "EOS check pass", "Sample length check pass"
 SCORES = {"baseline_accuracy.txt": '{"f1": 90.40}', "compliance_accuracy.txt": '{"f1": 90.35}'}
 
 
@@ -82,10 +84,34 @@ TABLE: list[tuple[str, str, dict[str, str], dict[str, Any], bool | None, str]] =
         *({}, False, "no accuracies of both runs"),
     ),
     (
+        "words of another sentence",
+        "TEST05",
+        {"verify_performance.txt": "Verifying performance.\nneither TEST PASS nor the other word was printed\n"},
+        *({}, False, "neither TEST PASS"),
+    ),
+    (
         "answers of a language model",
         "TEST06",
-        {"verify_accuracy.txt": "First token check pass: Skipped\nEOS check pass: True\n"},
+        {"verify_accuracy.txt": f"First token check pass: Skipped\nEOS check pass: True\n{LENGTHS}: True\n"},
         *({}, True, "EOS check pass: True"),
+    ),
+    (
+        "answers of a language model that are checked by half",
+        "TEST06",
+        {"verify_accuracy.txt": "First token check pass: Skipped\nEOS check pass: True\n"},
+        *({}, None, "EOS check pass: True"),
+    ),
+    (
+        "answers of a language model that nobody checked",
+        "TEST06",
+        {"verify_accuracy.txt": "".join(f"{check}: Skipped\n" for check in (FIRST, ENDS, LENGTHS))},
+        *({}, None, "Skipped"),
+    ),
+    (
+        "a check that says both",
+        "TEST06",
+        {"verify_accuracy.txt": f"{FIRST}: True\n{ENDS}: True\n{LENGTHS}: False\n{LENGTHS}: True\n"},
+        *({}, False, "Sample length check pass: True"),
     ),
     (
         "wrong answers of a language model",
@@ -148,10 +174,26 @@ def test_a_verification_that_cannot_be_read_costs_one_entry(tmp_path: Path, monk
     def broken(*_: object) -> None:
         raise RecursionError("too\ndeep")
 
-    monkeypatch.setattr(audits, "read_object", broken)
+    monkeypatch.setattr(Confined, "read_object", broken)
     found = _judge(tmp_path, entry)
     assert found.passed is None
     assert found.message == "the verification cannot be read: RecursionError: too deep"
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "TEST01/verify_performance.txt", "TEST01", "."])
+def test_a_link_out_of_the_run_is_neither_judged_nor_told(tmp_path: Path, name: str) -> None:
+    results, outside = tmp_path / "results", tmp_path / "outside"
+    results.mkdir()
+    entry = _entry(results)
+    _leave(entry, {**BOTH, "verify_performance.txt": "SECRET of another file\n" + GOOD})
+    place = Path(entry["logDir"]) / "A100_SXM4_40GBx8_TRT/bert-99/Offline"
+    assert _judge(results, entry).passed
+    (place / name).rename(outside)
+    (place / name).symlink_to(outside)
+    found = _judge(results, entry)
+    assert found.passed is None
+    assert "SECRET" not in found.message
+    assert "TEST PASS" not in found.message
 
 
 def test_a_verdict_is_one_word(tmp_path: Path) -> None:

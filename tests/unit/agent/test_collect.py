@@ -51,7 +51,9 @@ class Pod:
         else:
             nothing = {"result_validity": None, "early_stopping_met": None, "result_min_duration_met": None}
             log = detail(effective_test_mode=ACCURACY, **nothing)
+            answers = '[\n{"seq_id": 0, "qsl_idx": 0, "data": "00"}\n]\n'
             good = {"mlperf_log_detail.txt": log, "mlperf_log_summary.txt": FOOTER, **ACCURATE}
+            good["mlperf_log_accuracy.json"] = answers
         write(self.folder(mode), {**good, **files})
 
     def record(self, mode: str = PERFORMANCE, **more: Any) -> None:
@@ -170,10 +172,46 @@ def test_files_that_are_no_result_never_give_a_verdict(
     assert accuracy.missing is None
 
 
+@pytest.mark.parametrize("name", ["mlperf_log_summary.txt", "mlperf_log_detail.txt", "metadata.json", "."])
+def test_a_result_behind_a_link_is_none(
+    pod: Pod, capsys: pytest.CaptureFixture[str], name: str, tmp_path: Path
+) -> None:
+    pod.measure(PERFORMANCE)
+    linked = pod.folder(PERFORMANCE) / name
+    linked.rename(tmp_path / "elsewhere")
+    linked.symlink_to(tmp_path / "elsewhere")
+    performance = _once(pod, capsys).results[0]
+    assert (performance.validity, performance.metric) == (None, None)
+    assert performance.cause in (Cause.PARTIAL_LOGS, Cause.NO_RESULT)
+    assert name == "." or f"it is a symbolic link, which is not followed: '{name}'" in str(performance.missing)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_place_of_a_record_or_a_log_holds_nobody(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.measure(PERFORMANCE)
+    pod.measure(ACCURACY)
+    for path in (pod.bench.results / f"steps/harness-{PERFORMANCE}.json", pod.folder(ACCURACY) / "accuracy.txt"):
+        path.unlink()
+        os.mkfifo(path)
+    accuracy, performance = _once(pod, capsys).results
+    assert (performance.cause, performance.missing) == ENDED_EARLY
+    assert accuracy.cause is Cause.ACCURACY_SCRIPT_FAILED
+
+
+def test_the_report_is_not_written_through_a_link(pod: Pod, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    for name in ("report.json", "manifest.json", f".report.json.{os.getpid()}.tmp"):
+        (pod.bench.results / name).symlink_to(victim)
+    _once(pod, capsys)
+    assert victim.read_text() == "untouched"
+    assert json.loads((pod.bench.results / "report.json").read_text())["kind"] == "report"
+
+
 def test_a_parser_that_fails_costs_one_entry(
     pod: Pod, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: Path) -> None:
+    def broken(*_: object) -> None:
         raise RecursionError("too\ndeep")
 
     monkeypatch.setattr(measured, "find_results", broken)
@@ -204,7 +242,7 @@ def test_results_of_another_pair_are_missing(pod: Pod, capsys: pytest.CaptureFix
     (pod.bench.results / "logs" / PERFORMANCE / "A100_SXM4_40GBx8_TRT/bert-99.9/Offline/metadata.json").unlink()
     performance, _ = _once(pod, capsys).results
     assert performance.cause is Cause.NO_RESULT
-    assert "the logs are of bert-99.9 Offline, asked for was bert-99 Offline" in str(performance.missing)
+    assert "the folder is called bert-99.9, asked for was bert-99" in str(performance.missing)
 
 
 def test_two_results_where_one_belongs_are_none(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
@@ -411,10 +449,15 @@ def test_a_killed_sidecar_started_anew_reports_the_whole_in_its_own_log(pod: Pod
     assert pod.read(again).results == pod.read(line + rest).results
 
 
-def test_an_accuracy_without_loadgens_detail_log_still_counts(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["mlperf_log_summary.txt", "mlperf_log_detail.txt", "mlperf_log_accuracy.json"])
+def test_an_accuracy_that_no_whole_run_of_loadgen_stands_behind_is_none(
+    pod: Pod, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     pod.measure(ACCURACY)
-    (pod.folder(ACCURACY) / "mlperf_log_detail.txt").unlink()
-    assert [r.missing for r in _once(pod, capsys).results if r.mode == ACCURACY] == [None]
+    (pod.folder(ACCURACY) / name).unlink()
+    (result,) = [r for r in _once(pod, capsys).results if r.mode == ACCURACY]
+    assert (result.cause, result.accuracy) == (Cause.PARTIAL_LOGS, [])
+    assert f"there is no {name}" in str(result.missing)
 
 
 @pytest.mark.parametrize("engines", [{}, None, "a.plan", ["a.plan"]])

@@ -8,7 +8,7 @@ from typing import Any
 
 import obstore
 import pytest
-from obstore.exceptions import GenericError
+from obstore.exceptions import GenericError, PermissionDeniedError
 from obstore.store import MemoryStore
 
 from mlperf_operator.agent import upload
@@ -140,6 +140,29 @@ def test_what_no_patience_mends_is_said_at_once(
     with pytest.raises(UploadError, match="small: NoSuchBucket: There is none"):
         uploader().send(folder, entry(folder, "small"), patient=True)
     assert len(tries) == 1
+
+
+@pytest.mark.parametrize("there", [{}, {"small": b"<html>please log in</html>"}])
+def test_what_was_sent_and_is_not_there_is_no_copy(
+    folder: Folder, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, there: dict[str, bytes]
+) -> None:
+    """As behind a server that answers 303, which the library follows."""
+    real = obstore.put
+    monkeypatch.setattr(obstore, "put", lambda *_, **__: [real(store, TARGET.key(k), v) for k, v in there.items()])
+    with pytest.raises(UploadError, match=r"http://store/results/lab/bench/a100/1111/small: .*[Nn]ot"):
+        uploader().send(folder, entry(folder, "small"), patient=True)
+
+
+def test_whoever_may_only_write_has_a_copy_all_the_same(
+    folder: Folder, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionDeniedError("403")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(obstore, "get", refused)
+        send_all(folder)
+    assert sorted(sent(store)) == ["empty", "logs/large", MANIFEST, "small"]
 
 
 def test_patience_ends_with_the_time(folder: Folder, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,24 @@ REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
         ["code.claimName must be", "owned"],
     ),
     (
+        "privileges over results that others write to",
+        parity(results={"claimName": "anybodys"}),
+        "VolumeNotAllowed",
+        ["results must be left out or be", "/mnt/admin, owned"],
+    ),
+    (
+        "code that others write to, run as root on a scratch of privileged runs",
+        a100(scratch=OWNED, code={"claimName": "trees"}),
+        "VolumeReserved",
+        ["scratch", "code.claimName trees is not", "harnessParity", "another volume"],
+    ),
+    (
+        "such code with its results on a volume of privileged runs",
+        a100(code={"claimName": "trees"}, results=OWNED),
+        "VolumeReserved",
+        ["results", "code.claimName trees is not"],
+    ),
+    (
         "code of a claim that nobody allowed",
         a100(code={"claimName": "mine"}),
         "CodeClaimNotAllowed",
@@ -216,6 +234,15 @@ REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
         a100(upload=upload("https://evil.example")),
         "UploadNotAllowed",
         ["https://evil.example", "https://s3.example:9000", "allowedUploadEndpoints"],
+    ),
+    *(
+        (
+            f"an upload below {prefix}",
+            a100(upload={"s3": {**upload("https://s3.example:9000")["s3"], "prefix": prefix}}),
+            "UploadPrefixInvalid",
+            [prefix, "name the folder itself"],
+        )
+        for prefix in ("..", "a/../b", "lab/.", "./lab")
     ),
     (
         "an upload to another port of an allowed store",
@@ -275,18 +302,47 @@ def test_a_run_within_the_limits_is_accepted(spec: dict[str, Any]) -> None:
     [
         a100(audits=["TEST05", "TEST01"]),
         parity(),
-        parity(code={"claimName": "owned"}, results={"claimName": "anybodys"}),
+        parity(code={"claimName": "owned"}, results={"claimName": "owned"}),
+        parity(results={"hostPath": {"path": "/mnt/admin/results"}}),
+        a100(scratch=OWNED),
+        a100(scratch=OWNED, code={"claimName": "owned"}),
+        a100(scratch={"hostPath": {"path": "/mnt/admin/fast"}}),
+        a100(scratch={"hostPath": {"path": "/mnt/scratch"}}, code={"claimName": "trees"}),
         parity(scratch={"hostPath": {"path": "/mnt/admin/fast"}}),
         parity(powerSetting="MaxQ", benchmarks=OFFLINE_UNET),
         a100(code={"claimName": "trees", "path": "/v4.1"}),
         a100(code={"image": "mirror.example/code:1"}),
         a100(upload=upload("https://s3.example:9000")),
+        a100(upload={"s3": {**upload("https://s3.example:9000")["s3"], "prefix": "lab..1/.a100/"}}),
         a100(environment={"strategy": "Image", "offline": True}),
     ],
     ids=lambda accepted: str(accepted.spec.model_dump(exclude_unset=True, mode="json"))[90:150],
 )
 def test_what_a100_users_and_their_administrator_agree_on_is_accepted(accepted: MLPerfRun) -> None:
     assert refusal(accepted, LIMITS) is None
+
+
+@pytest.mark.parametrize("field", ["scratch", "results"])
+@pytest.mark.parametrize("path", ["/mnt", "/mnt/admin", "/mnt/admin/fast"])
+def test_a_host_path_of_privileged_runs_is_not_for_other_namespaces_nor_for_code_of_others(
+    field: str, path: str
+) -> None:
+    limits = replace(LIMITS, host_paths=("/mnt",), code_claims=("bench/trees", "team/trees"))
+    volumes = {"scratch": {"claimName": "scratch"}, field: {"hostPath": {"path": path}}}
+    nvidia = {"suite": "nvidia-v4.1", "system": "A100_SXM4_40GBx8", "benchmarks": [{"name": "bert"}], **volumes}
+    for refused, why in (
+        (run(nvidia, namespace="team"), "of another namespace"),
+        (run({**volumes}, namespace="team"), "of another namespace"),
+        (run({**nvidia, "code": {"claimName": "trees"}}), "code.claimName trees is not"),
+    ):
+        found = refusal(refused, limits)
+        assert found is not None
+        assert found.reason == "VolumeReserved"
+        assert f"{field}: the administrator keeps this volume" in found.message
+        assert why in found.message
+    assert refusal(run(nvidia), limits) is None
+    beside = {**nvidia, field: {"hostPath": {"path": "/mnt/administrator"}}}
+    assert refusal(run(beside, namespace="team"), limits) is None
 
 
 def test_every_pair_of_a_built_in_suite_is_accepted() -> None:

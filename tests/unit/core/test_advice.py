@@ -87,7 +87,18 @@ TABLE: list[tuple[str, Result, str, int | str, str]] = [
     (
         "a server of a number that is none",
         _result(target_qps=1e-320, completed_samples_per_second=1e-321),
-        *("server_target_qps", 0, "the rate was too high"),
+        *("", "", "the rate was too high"),
+    ),
+    ("nothing was completed", _result(target_qps=100.0, completed_samples_per_second=0.0), "", "", "0 were completed"),
+    (
+        "a server that was late and ended too soon",
+        _result(**KEPT_UP, **SHORT, latencies=_p99(200)),
+        *("server_target_qps", 23500, "proposed is 5 % below the target rate"),
+    ),
+    (
+        "a server that missed a constraint and ended too soon",
+        _result(target_qps=100.0, performance_constraints_met=False, **SHORT),
+        *("server_target_qps", 99, "proposed is 1 % below"),
     ),
     ("errors", _result(error_count=3, errors=("boom", "bang")), "", "", "LoadGen logged 3 errors: boom"),
     ("errors that are only counted", _result(error_count=3), "", "", "LoadGen logged 3 errors"),
@@ -119,6 +130,9 @@ def test_advice_follows_from_loadgens_numbers(
         _result("MultiStream", **SHORT, target_qps=12.5),
         _result("SingleStream", **SHORT, target_qps=12.5),
         _result("SingleStream", **SHORT),
+        _result("SingleStream", **SHORT, target_qps=1000.0, latencies=(Percentile(50.0, 9e6),)),
+        _result("SingleStream", **SHORT, target_qps=-1.0, latencies=(Percentile(50.0, 9e6),)),
+        _result(target_qps=0.0, early_stopping_met=False),
     ],
     ids=str,
 )

@@ -62,6 +62,13 @@ def test_without_a_figure_or_a_valid_value_nothing_is_said() -> None:
         assert (found.is_met, found.shortfall()) == (None, "")
 
 
+def test_a_number_of_another_name_leaves_the_figure_uncompared() -> None:
+    other = {"name": "Samples per second", "value": 1.0, "unit": "samples/s"}
+    found = compare(_baseline(RATE), _result(33.3, RATE, metric=other), PowerSetting.MAX_P, 10)
+    assert found.figure is not None
+    assert (found.value, found.is_met, found.shortfall()) == (None, None, "")
+
+
 @pytest.mark.parametrize(
     ("figures", "why"),
     [

@@ -59,6 +59,38 @@ def test_a_finished_run_keeps_its_results_and_says_where_its_logs_are() -> None:
     assert kept == ("ab" * 32, "s3://b/p", "cut")
 
 
+UPLOAD = {"s3": {"endpoint": "https://store", "bucket": "results", "credentialsSecret": {"name": "keys"}}}
+
+
+@pytest.mark.parametrize(
+    ("kept", "upload", "said"),
+    [
+        (Kept("ab" * 32), UPLOAD, "collect did not say that the copy is whole"),
+        (None, UPLOAD, "collect did not say that the copy is whole"),
+        (Kept("ab" * 32, "https://store/results/x"), UPLOAD, ""),
+        (Kept("ab" * 32, None, "NoSuchBucket"), UPLOAD, "NoSuchBucket"),
+        (Kept("ab" * 32), None, ""),
+    ],
+)
+def test_an_ended_run_always_says_what_became_of_its_copy(
+    kept: Kept | None, upload: dict[str, Any] | None, said: str
+) -> None:
+    report = Report(_results(result(), result(mode="AccuracyOnly")), kept=kept) if kept is not None else None
+    observed = Observed(job=job(outcome="Complete", ended_at=NOW), report=report, report_error="" if kept else "lost")
+    status = _next(observed, benchmarks=OFFLINE, upload=upload)
+    assert is_finished(status)
+    assert status.artifacts is not None
+    error = status.artifacts.upload_error or ""
+    assert said in error
+    assert bool(said) == bool(error)
+
+
+def test_a_run_under_way_says_nothing_yet_of_its_copy() -> None:
+    status = _next(Observed(job=job(), pods=(pod(up_to("build")),)), upload=UPLOAD)
+    assert status.artifacts is not None
+    assert status.artifacts.upload_error is None
+
+
 @pytest.mark.parametrize(
     ("spec", "claim", "path"),
     [

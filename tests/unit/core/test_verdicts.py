@@ -76,6 +76,11 @@ RESULTS_VALID: list[Row] = [
         *(T, "Valid", "early stopping was not met: bert-99 Offline"),
     ),
     (
+        "valid with LoadGen's errors",
+        _facts(a100(**OFFLINE, **PERFORMANCE), _bert(message="LoadGen logged errors (1), the first: bad")),
+        *(T, "Valid", "VALID for 1 of 1; bert-99 Offline: LoadGen logged errors (1), the first: bad"),
+    ),
+    (
         "invalid, and one is missing",
         _facts(
             a100(**BOTH, **PERFORMANCE),
@@ -166,6 +171,11 @@ EXPECTATIONS_MET: list[Row] = [
     ("three times too slow", _facts(a100(**OFFLINE), _bert(9100.0)), F, "BelowBaseline", f"67 % below the {SLOW}"),
     ("what to look at", _facts(a100(**OFFLINE), _bert(9100.0)), F, "BelowBaseline", "clocks, power limit"),
     (
+        "too slow in an administrator's copy of the suite",
+        _facts(a100(**OFFLINE), _bert(9100.0), run=a100(suite="own", **OFFLINE)),
+        *(F, "BelowBaseline", SLOW),
+    ),
+    (
         "outside the tolerance",
         _facts(a100(**OFFLINE, baseline={"tolerancePercent": 9}), _bert(24646.5)),
         *(F, "BelowBaseline", "more than the 9 % of spec.baseline"),
@@ -193,7 +203,7 @@ EXPECTATIONS_MET: list[Row] = [
     (
         "another metric than the figure's",
         _facts(a100(**OFFLINE), _bert(metric={"name": "other", "value": 1.0, "unit": "samples/s"})),
-        *(U, "NoExpectations", "no official figure is known for bert-99 Offline"),
+        *(U, "NotCompared", "there is no VALID result to compare of bert-99 Offline"),
     ),
     (
         "with another power setting",

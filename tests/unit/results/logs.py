@@ -80,7 +80,7 @@ def metadata(**values: Any) -> str:
         "benchmark_full": "bert-99",
         "scenario": "Offline",
         "test_mode": "PerformanceOnly",
-        "config_name": "A100_SXM4_40GBx8_TRT-custom_k_99_MaxP-Offline",
+        "config_name": f"A100_SXM4_40GBx8_TRT-custom_k_99_MaxP-{values.get('scenario', 'Offline')}",
         "result_validity": "VALID",
         "scenario_key": "result_samples_per_second",
         "result_samples_per_second": 100.5,

@@ -6,9 +6,11 @@ from typing import Any, cast
 
 import pytest
 
+from mlperf_operator import gpu_config
 from mlperf_operator.cluster import Cluster, Resource
 from mlperf_operator.gpu_config import ConfigError
 from mlperf_operator.inputs import AGENT_FILES, InputsReader, NotReadyError
+from mlperf_operator.resources.overrides import MAX_USER_BYTES
 from mlperf_operator.settings import Settings
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import run
@@ -92,6 +94,15 @@ async def test_what_does_not_fit_in_a_config_map_is_told_with_file_and_entry_bef
     assert "mine/b.yaml: resnet50 Offline Default: suite reference-cpu has no benchmark resnet50; possible: digits" in (
         message
     )
+
+
+async def test_a_config_map_that_would_hold_the_operator_up_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    padding = "#" * (MAX_USER_BYTES - len(VALUES.format(system="CPU_REFERENCE")))
+    fits = {"a.yaml": VALUES.format(system="CPU_REFERENCE") + padding}
+    assert (await _reader(fits).read(run(MINE), SUITE)).override_files
+    monkeypatch.setattr(gpu_config, "parse_system_config", None)
+    with pytest.raises(ConfigError, match=f"ConfigMap mine has {MAX_USER_BYTES + 2} bytes .* up to {MAX_USER_BYTES}"):
+        await _reader({**fits, "b.yaml": "é"}).read(run(MINE), SUITE)
 
 
 async def test_a_file_for_another_system_is_passed_over() -> None:
