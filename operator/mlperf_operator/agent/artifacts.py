@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from mlperf_operator.agent.stage import read_object, write_atomically
+from mlperf_operator.agent.wrapper.files import read_object, write_atomically
 
 MANIFEST = "manifest.json"
 MAX_FILES = 100_000

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlperf_operator.agent.causes import explain
-from mlperf_operator.agent.stage import read_object
+from mlperf_operator.agent.wrapper.files import read_object
 from mlperf_operator.api.v1alpha1 import AuditStatus, AuditTest
 from mlperf_operator.results.accuracy import parse_accuracy
 

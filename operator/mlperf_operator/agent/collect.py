@@ -20,7 +20,7 @@ from typing import Any
 from mlperf_operator.agent import audits, measured
 from mlperf_operator.agent.causes import because, explain
 from mlperf_operator.agent.publish import Publisher
-from mlperf_operator.agent.stage import read_object, write_atomically
+from mlperf_operator.agent.wrapper.files import read_object, write_atomically
 from mlperf_operator.api.v1alpha1 import AuditStatus, Cause, ResultStatus, TestMode, to_wire
 
 POLL_SECONDS = 1.0
