@@ -14,17 +14,6 @@ from mlperf_operator.resources.overrides import override_files, user_configs
 from mlperf_operator.settings import Settings
 from mlperf_operator.suites import Suite
 
-AGENT_FILES = (
-    "stage.py",
-    "contents.py",
-    "delta.py",
-    "evidence.py",
-    "keep.py",
-    "preflight.py",
-    "roots.py",
-    "snapshot.py",
-)
-
 
 class NotReadyError(Exception):
     """Something that the run names is not there yet."""
@@ -35,9 +24,10 @@ class NotReadyError(Exception):
 
 
 def read_agent_files() -> dict[str, str]:
-    """Return the files that every run's pod gets, by name."""
-    folder = resources.files("mlperf_operator.agent")
-    return {name: folder.joinpath(name).read_text(encoding="utf-8") for name in AGENT_FILES}
+    """Return the files that every run's pod gets, by name: all of agent/wrapper."""
+    folder = resources.files("mlperf_operator.agent.wrapper")
+    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".py") and file.name != "__init__.py")
+    return {name: folder.joinpath(name).read_text(encoding="utf-8") for name in names}
 
 
 class InputsReader:

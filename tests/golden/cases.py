@@ -135,7 +135,7 @@ def objects(case: Case) -> dict[str, dict[str, Any]]:
         harness=run.spec.image or suite.image, operator="registry.example/mlperf-operator:1", pull_policy="IfNotPresent"
     )
     overrides = override_files(run, suite)
-    # stage.py and preflight.py have tests of their own; here they would only make every change of theirs show up.
+    # The wrapper's files have tests of their own; here they would only make every change of theirs show up.
     agent_files = {"preflight.py": "# agent/preflight.py\n", "stage.py": "# agent/stage.py\n"}
     inputs = Inputs(suite=suite, images=images, agent_files=agent_files, override_files=overrides)
     made = [*desired_objects(run, inputs), recovery_job(run, suite, images, NODE)]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mlperf_operator.agent import roots
-from mlperf_operator.agent.delta import SnapshotError
+from mlperf_operator.agent.wrapper import roots
+from mlperf_operator.agent.wrapper.delta import SnapshotError
 from node import debian_root, packages
 from node.node import Node, exact
 from node.repository import Server

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mlperf_operator.inputs import read_agent_files
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "operator"
 DATA = {
@@ -23,7 +25,7 @@ DATA = {
     *(f"mlperf_operator/gpu_configs/A100_SXM4_{kind}.yaml" for kind in ("40GBx1", "40GBx8", "80GBx8")),
     "mlperf_operator/gpu_configs/CPU_REFERENCE.yaml",
     "mlperf_operator/baselines/A100_SXM4_40GBx8.yaml",
-    *("mlperf_operator/agent/stage.py", "mlperf_operator/agent/preflight.py", "mlperf_operator/py.typed"),
+    *(f"mlperf_operator/agent/wrapper/{name}" for name in read_agent_files()),
 }
 
 

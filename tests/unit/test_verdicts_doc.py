@@ -11,6 +11,7 @@ from mlperf_operator.api.v1alpha1 import Cause, ConditionType
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "operator/mlperf_operator"
+WRAPPER = PACKAGE / "agent/wrapper"
 PAGE = (ROOT / "docs/verdicts.md").read_text()
 SOURCES = (
     *(
@@ -24,7 +25,8 @@ SOURCES = (
         "waiting.py",
         "reconcile.py",
     ),
-    *("inputs.py", "stages.py", "agent/stage.py"),
+    *("inputs.py", "stages.py"),
+    *sorted(f"agent/wrapper/{path.name}" for path in WRAPPER.glob("*.py") if "StageError(" in path.read_text()),
 )
 SAID = re.compile(
     r"(?:Verdict\(\w+,|Outcome\(Phase\.\w+,|Refusal\(|Blocked\(|StageError\(|_known\(\s*\"\w+\",|return \(?|reason = "

@@ -1,1 +1,1 @@
-"""What runs inside a run's pod. stage.py and preflight.py travel there in a ConfigMap; collect.py is in our image."""
+"""What runs inside a run's pod. `wrapper` travels there in a ConfigMap; everything else here is in our image."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mlperf_operator.agent.evidence import COMPLAINT, PATTERNS
+from mlperf_operator.agent.wrapper.evidence import COMPLAINT, PATTERNS
 from mlperf_operator.api.v1alpha1 import Cause
 
 MAX_SENTENCE = 1024

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlperf_operator.agent import stage
+from mlperf_operator.agent.wrapper import stage
 
 STAGE_PY = Path(stage.__file__)
 Step = dict[str, Any]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlperf_operator.agent import preflight
+from mlperf_operator.agent.wrapper import preflight
 from unit.agent.bench import STARTED, Bench
 from unit.agent.standin_gpus import Gpus
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlperf_operator.agent import roots, snapshot
+from mlperf_operator.agent.wrapper import roots, snapshot
 from unit.agent.bench import make_tree
 
 BASE = {

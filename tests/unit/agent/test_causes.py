@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlperf_operator.agent import evidence
 from mlperf_operator.agent.causes import MAX_SENTENCE, NEXT_STEPS, because, explain
+from mlperf_operator.agent.wrapper import evidence
 from mlperf_operator.api.v1alpha1 import Cause
 
 

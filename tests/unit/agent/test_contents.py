@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlperf_operator.agent import contents
+from mlperf_operator.agent.wrapper import contents
 from unit.agent.bench import Bench, shared
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mlperf_operator.agent import keep, stage
-from mlperf_operator.agent.keep import StageLog
+from mlperf_operator.agent.wrapper import keep, stage
+from mlperf_operator.agent.wrapper.keep import StageLog
 from unit.agent.bench import Bench, make_tree, step
 from unit.agent.standin_gpus import Gpus
 

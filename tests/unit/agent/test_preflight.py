@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.agent import preflight
+from mlperf_operator.agent.wrapper import preflight
 from unit.agent.bench import Bench
 
 

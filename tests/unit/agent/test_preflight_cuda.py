@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.agent import preflight
-from mlperf_operator.agent.preflight import Answer
+from mlperf_operator.agent.wrapper import preflight
+from mlperf_operator.agent.wrapper.preflight import Answer
 from unit.agent.bench import Bench
 from unit.agent.standin_gpus import A100, Cuda, Gpus, rows
 

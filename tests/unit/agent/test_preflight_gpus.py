@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlperf_operator.agent import preflight
-from mlperf_operator.agent.preflight import Answer
+from mlperf_operator.agent.wrapper import preflight
+from mlperf_operator.agent.wrapper.preflight import Answer
 from unit.agent.standin_gpus import A100, Gpus, row, rows
 
 KERNEL = (

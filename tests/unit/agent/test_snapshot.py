@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.agent import delta, roots, snapshot
+from mlperf_operator.agent.wrapper import delta, roots, snapshot
 from unit.agent.bench import make_tree
 from unit.agent.roots_of import base_root, copy, kept, laid, remove, seen
 

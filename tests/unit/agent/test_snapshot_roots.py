@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlperf_operator.agent import delta, roots
+from mlperf_operator.agent.wrapper import delta, roots
 from unit.agent.bench import make_tree
 from unit.agent.roots_of import base_root, copy, kept, laid, remove, seen
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlperf_operator.agent.stage import write_atomically
+from mlperf_operator.agent.wrapper.files import write_atomically
 from unit.agent.bench import Bench, lines_of, shared, step
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.agent import snapshot, stage
+from mlperf_operator.agent.wrapper import environment, errors, snapshot, telling
+from mlperf_operator.agent.wrapper.state import Stage
 from unit.agent.bench import Bench, Step, line_with, lines_of, make_tree, shared, step, until
 from unit.agent.roots_of import base_root, remove
 
@@ -91,7 +92,7 @@ def test_a_tree_without_the_scripts_is_configuration(bench: Bench) -> None:
     assert "docker/*.sh, from which prebuild makes the environment" in bench.told["message"]
 
 
-@pytest.mark.parametrize("code", [1, stage.EXIT_TRANSIENT])
+@pytest.mark.parametrize("code", [1, errors.EXIT_TRANSIENT])
 def test_a_prebuild_that_fails_is_not_tried_again_where_it_failed(bench: Bench, code: int) -> None:
     assert bench.run(install(bench, f"exit {code}"), name="prebuild") == 65
     assert "another try needs a fresh container: start the run again" in bench.told["message"]
@@ -200,11 +201,11 @@ def test_the_environment_of_the_stage_is_that_of_its_commands(bench: Bench) -> N
 
 
 def test_a_full_volume_is_told_as_that(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(found: stage.Stage, argv: list[str], env: dict[str, str]) -> int:
-        found.telling.append(f"{stage.ENVIRONMENT_FINDING}No space left on device: /scratch/x")
+    def full(found: Stage, argv: list[str], env: dict[str, str]) -> int:
+        found.telling.append(f"{telling.ENVIRONMENT_FINDING}No space left on device: /scratch/x")
         return 1
 
-    monkeypatch.setattr(stage, "execute", full)
+    monkeypatch.setattr(environment, "execute", full)
     assert bench.run(install(bench), name="prebuild") == 65
     assert bench.told["reason"] == "ScratchFull"
 
@@ -216,7 +217,7 @@ def test_a_program_that_crashes_is_told(bench: Bench, monkeypatch: pytest.Monkey
 
 
 def test_both_agree_on_how_their_lines_begin() -> None:
-    assert (snapshot.FINDING, snapshot.FACTS) == (stage.ENVIRONMENT_FINDING, stage.ENVIRONMENT_FACTS)
+    assert (snapshot.FINDING, snapshot.FACTS) == (telling.ENVIRONMENT_FINDING, telling.ENVIRONMENT_FACTS)
 
 
 def test_the_run_remembers_which_one_it_has(bench: Bench) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlperf_operator.agent import stage
+from mlperf_operator.agent.wrapper import commands, processes, stage, steps, telling, tries
 from unit.agent.bench import STAGE_PY, Bench, lines_of, make_tree, shared, step
 
 
@@ -56,20 +56,20 @@ def test_a_transient_failure_is_tried_again_also_when_make_hides_it(bench: Bench
     ],
 )
 def test_only_makes_own_line_says_that_a_recipe_failed_for_a_passing_reason(line: str, transient: bool) -> None:
-    assert stage.is_remembered(line) is transient
+    assert telling.is_remembered(line) is transient
 
 
 @pytest.mark.parametrize("piece", ["make", "make*** ", "make: *** [a] Error ", "/make[1]"])
 @pytest.mark.timeout(10)
 def test_a_line_made_to_be_slow_is_not(piece: str) -> None:
-    line = piece * (stage.MAX_LINE_BYTES // len(piece))
-    assert not stage.is_remembered(line)
+    line = piece * (processes.MAX_LINE_BYTES // len(piece))
+    assert not telling.is_remembered(line)
 
 
 def test_a_transient_failure_that_stays_ends_the_stage(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
     assert bench.run(step("download", f"echo x >> {bench.home}/count; exit 75")) == 65
     assert bench.told["reason"] == "DownloadFailed"
-    assert len(lines_of(bench.home / "count")) == 1 + stage.TRANSIENT_RETRIES
+    assert len(lines_of(bench.home / "count")) == 1 + tries.TRANSIENT_RETRIES
     assert "try 2 of 4 in 0 s" in capfd.readouterr().out
 
 
@@ -96,7 +96,7 @@ def test_a_full_volume_has_a_reason_of_its_own_and_is_not_tried_again(bench: Ben
 
 
 def test_a_volume_that_is_full_by_its_own_account_is_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "FREE_BYTES_MIN", 1 << 62)
+    monkeypatch.setattr(commands, "FREE_BYTES_MIN", 1 << 62)
     assert bench.run(step("download", "exit 1")) == 65
     assert bench.told["reason"] == "ScratchFull"
 
@@ -105,7 +105,7 @@ def test_a_wrapper_that_cannot_write_says_so(bench: Bench, monkeypatch: pytest.M
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "/scratch/marker")
 
-    monkeypatch.setattr(stage, "mark_done", full)
+    monkeypatch.setattr(steps, "mark_done", full)
     assert bench.run(step("download")) == 65
     assert bench.told["reason"] == "ScratchFull"
     assert bench.told["message"].startswith("No space left on device: /scratch/marker")
@@ -115,7 +115,7 @@ def test_a_copy_that_filled_the_volume_is_told_as_that(bench: Bench, monkeypatch
     def full(*_: object) -> None:
         raise shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])
 
-    monkeypatch.setattr(stage, "carry_out", full)
+    monkeypatch.setattr(steps, "carry_out", full)
     assert bench.run(step("download")) == 65
     assert bench.told["reason"] == "ScratchFull"
 

@@ -12,7 +12,7 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from mlperf_operator.agent import stage
+from mlperf_operator.agent.wrapper import processes
 from unit.agent.bench import Bench, Step, line_with, lines_of, shared, step, until
 
 
@@ -57,7 +57,7 @@ def test_sigterm_ends_the_commands_group_and_marks_nothing(bench: Bench) -> None
 
 
 def test_a_command_that_ignores_sigterm_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "KILL_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(processes, "KILL_AFTER_SECONDS", 0.2)
     script = f"trap '' TERM; echo $$ > {bench.home}/pid; {_FOREVER}"
     assert bench.run(step("build", script), timeout=0.5) == 65
     assert not _alive(bench.home / "pid")
@@ -73,7 +73,7 @@ def test_what_a_command_left_behind_gets_a_moment_to_end(bench: Bench) -> None:
 def test_a_daemon_that_left_the_group_does_not_hold_the_stage(
     bench: Bench, other: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr(processes, "DRAIN_SECONDS", 0.1)
     daemon = f"setsid sh -c 'echo $$ > {bench.home}/pid; exec sleep 60' & {_wait_for(bench.home / 'pid')}"
     one = shared("download", daemon)
     try:
@@ -215,8 +215,8 @@ def test_a_command_that_cannot_be_ended_does_not_hold_the_wrapper(monkeypatch: p
     # As a process that waits for a driver: no signal reaches it.
     sent: list[int] = []
     monkeypatch.setattr(os, "killpg", lambda _, number: sent.append(number))
-    monkeypatch.setattr(stage, "KILL_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "KILL_AFTER_SECONDS", 0.05)
     stuck = create_autospec(subprocess.Popen, instance=True)
     stuck.configure_mock(pid=1, poll=lambda: None)
-    stage.end_group(stuck)
+    processes.end_group(stuck)
     assert sent == [signal.SIGTERM, signal.SIGKILL]

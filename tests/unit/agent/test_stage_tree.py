@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.agent import stage
+from mlperf_operator.agent.wrapper import files, trees
+from mlperf_operator.agent.wrapper.errors import StageError
+from mlperf_operator.agent.wrapper.locks import step_lock
+from mlperf_operator.agent.wrapper.state import load_stage
 from unit.agent.bench import Bench, Step, git, line_with, lines_of, make_tree, shared, step, until
 
 FILES = {"Makefile": "all:\n", "code/main.py": "print()\n", "code/tool.sh": "#!/bin/sh\n"}
@@ -68,7 +71,7 @@ def test_a_copied_tree_is_not_copied_again_unless_it_is_gone(bench: Bench) -> No
     (bench.work / "Makefile").write_text("changed by a stage\n")
     assert bench.run(_path(bench)) == 0
     assert bench.told["reason"] == "Skipped"
-    stage.empty(bench.work)
+    files.empty(bench.work)
     assert bench.run(_path(bench)) == 0
     assert (bench.work / "Makefile").read_text() == FILES["Makefile"]
 
@@ -76,7 +79,7 @@ def test_a_copied_tree_is_not_copied_again_unless_it_is_gone(bench: Bench) -> No
 def test_a_new_copy_makes_the_steps_in_the_tree_undone(bench: Bench) -> None:
     link = step("link_dirs", "touch linked_dirs")
     assert bench.run(_path(bench), link) == 0
-    stage.empty(bench.work)
+    files.empty(bench.work)
     assert bench.run(_path(bench), link) == 0
     assert (bench.work / "linked_dirs").exists()
 
@@ -95,9 +98,9 @@ def test_a_new_copy_makes_the_steps_in_the_tree_undone(bench: Bench) -> None:
     ],
 )
 def test_what_makes_a_tree_another_one(image: Path, change: Any, *, same: bool) -> None:
-    before = stage.tree_digest(image, lambda: None)
+    before = trees.tree_digest(image, lambda: None)
     change(image)
-    assert (stage.tree_digest(image, lambda: None) == before) is same
+    assert (trees.tree_digest(image, lambda: None) == before) is same
 
 
 class TestGit:
@@ -200,8 +203,8 @@ class TestBuiltTree:
     def test_a_tree_is_not_replaced_while_another_run_copies_it(self, bench: Bench, other: Bench) -> None:
         assert bench.run(self._build(bench)) == 0
         digest = self._kept(bench).name
-        reader = stage.load_stage(bench.plan_file, "prepare")
-        with stage.step_lock(reader, self._build(bench), digest, fcntl.LOCK_SH):
+        reader = load_stage(bench.plan_file, "prepare")
+        with step_lock(reader, self._build(bench), digest, fcntl.LOCK_SH):
             (self._kept(bench) / "build/bin/harness").write_text("touched by somebody")
             process = other.start(self._build(other))
             line_with(process, "waiting for run uid-1")
@@ -223,7 +226,7 @@ class TestBuiltTree:
 
     def test_a_long_copy_can_be_stopped(self, bench: Bench) -> None:
         bench.plan(_path(bench))
-        found = stage.load_stage(bench.plan_file, "prepare")
+        found = load_stage(bench.plan_file, "prepare")
         found.stopping.set()
-        with pytest.raises(stage.StageError, match="stopped by SIGTERM"):
-            stage.copy_tree(found, bench.home / "image", bench.work)
+        with pytest.raises(StageError, match="stopped by SIGTERM"):
+            trees.copy_tree(found, bench.home / "image", bench.work)

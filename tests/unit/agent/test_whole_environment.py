@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlperf_operator.agent import stage
+from mlperf_operator.agent.wrapper import stage
 from mlperf_operator.gpu_config import _template
 from mlperf_operator.resources.stage_plan import PATHS, build_plan
 from mlperf_operator.suites import BUILT_IN, Prebuild

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlperf_operator.agent import collect, stage
+from mlperf_operator.agent import collect
+from mlperf_operator.agent.wrapper import stage
 from mlperf_operator.observed import ContainerRecord
 from mlperf_operator.report import announced, parse_log
 from mlperf_operator.resources.stage_plan import PATHS, build_plan

@@ -88,7 +88,7 @@ def test_a_single_commit_of_the_code_tree_comes_from_scratch(tmp_path: Path, con
     clone = tmp_path / "checkout"
     clone.mkdir()
     head = git(tmp_path / "source", "rev-parse", "HEAD").stdout.strip()
-    # As copy_from_git of agent/stage.py does it.
+    # As copy_from_git of agent/wrapper/code_tree.py does it.
     for arguments in (
         ("init", "-q"),
         ("remote", "add", "--", "origin", "https://example.invalid/inference.git"),

@@ -9,7 +9,7 @@ import pytest
 from mlperf_operator import gpu_config
 from mlperf_operator.cluster import Cluster, Resource
 from mlperf_operator.gpu_config import ConfigError
-from mlperf_operator.inputs import AGENT_FILES, InputsReader, NotReadyError
+from mlperf_operator.inputs import InputsReader, NotReadyError
 from mlperf_operator.resources.overrides import MAX_USER_BYTES
 from mlperf_operator.settings import Settings
 from mlperf_operator.suites import BUILT_IN
@@ -52,7 +52,8 @@ async def test_a_run_gets_the_suites_image_the_agents_files_and_rendered_overrid
         "operator:2",
         "Always",
     )
-    assert {"stage.py", "preflight.py", "snapshot.py"} <= set(inputs.agent_files) == set(AGENT_FILES)
+    assert {"stage.py", "preflight.py", "snapshot.py", "as_package.py"} < set(inputs.agent_files)
+    assert "__init__.py" not in inputs.agent_files
     assert all(inputs.agent_files.values())
     assert any("digits" in path for path in inputs.override_files)
     assert reader.images(run({"image": "mirror/x:1"}), SUITE).harness == "mirror/x:1"

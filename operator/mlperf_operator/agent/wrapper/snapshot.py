@@ -20,33 +20,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-if __package__:
-    from mlperf_operator.agent.delta import Root, SnapshotError, write_archive
-    from mlperf_operator.agent.roots import (
-        EXCLUDED,
-        FORMAT,
-        MARK,
-        base_of,
-        difference,
-        mounted,
-        read_manifest,
-        scan,
-        write_manifest,
-    )
-else:
-    # In the run's pod these files lie in one folder, and the package is not there.
-    from delta import Root, SnapshotError, write_archive  # type: ignore[import-not-found,no-redef]
-    from roots import (  # type: ignore[import-not-found,no-redef]
-        EXCLUDED,
-        FORMAT,
-        MARK,
-        base_of,
-        difference,
-        mounted,
-        read_manifest,
-        scan,
-        write_manifest,
-    )
+if not __package__:
+    # In the run's pod.
+    import as_package  # type: ignore[import-not-found]  # noqa: F401
+
+from mlperf_operator.agent.wrapper.delta import Root, SnapshotError, write_archive
+from mlperf_operator.agent.wrapper.roots import (
+    EXCLUDED,
+    FORMAT,
+    MARK,
+    base_of,
+    difference,
+    mounted,
+    read_manifest,
+    scan,
+    write_manifest,
+)
 
 FACTS = "[environment] facts: "
 """How the line begins that holds what was found, as JSON; stage.py looks for it."""

@@ -19,11 +19,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-if __package__:
-    from mlperf_operator.agent.roots import Difference, Entry, Manifest, second_names
-else:
-    # In the run's pod these files lie in one folder, and the package is not there.
-    from roots import Difference, Entry, Manifest, second_names  # type: ignore[import-not-found,no-redef]
+from mlperf_operator.agent.wrapper.roots import Difference, Entry, Manifest, second_names
 
 TEMPORARY = ".mlperf-environment.tmp"
 INDEX = ".mlperf-environment.json"

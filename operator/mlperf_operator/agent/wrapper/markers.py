@@ -1,0 +1,86 @@
+"""Markers: which steps are done, of which inputs, and whether what they left is still there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mlperf_operator.agent.wrapper.environment import environment_note
+from mlperf_operator.agent.wrapper.errors import config_error
+from mlperf_operator.agent.wrapper.files import matching, read_object, utc_now, write_atomically
+from mlperf_operator.agent.wrapper.postconditions import broken, each_condition
+from mlperf_operator.agent.wrapper.state import Stage, Step, is_shared
+from mlperf_operator.agent.wrapper.trees import tree_size
+
+Stamp = tuple[str, int, int]
+"""A file's path, size and time of its last change in seconds: copies of a volume keep no finer ones."""
+
+
+def identity(stage: Stage, step: Step) -> str:
+    """Return the digest of a step's inputs; what is shared depends on the code tree's content too."""
+    if not is_shared(step):
+        return str(step["digest"])
+    try:
+        tree = (stage.state / "tree.sha256").read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise config_error(f"{step['id']} needs the code tree; run stage code first") from error
+    environment = read_object(environment_note(stage)).get("digest", "") if stage.needs_environment else ""
+    return hashlib.sha256(f"{step['digest']} {tree} {environment}".strip().encode()).hexdigest()
+
+
+def marker_path(stage: Stage, step: Step, digest: str) -> Path:
+    """Return where the marker of a step lies."""
+    folder = stage.common if is_shared(step) else stage.state
+    return folder / "markers" / f"{step['id']}-{digest[:16]}.json"
+
+
+def stamp(file: Path) -> Stamp:
+    """Return what tells whether a file was changed since."""
+    status = file.stat()
+    return str(file), status.st_size, int(status.st_mtime)
+
+
+def stamps(patterns: Iterable[str]) -> list[Stamp]:
+    """Return the stamps of the files that absolute patterns name."""
+    return sorted({stamp(file) for pattern in patterns for file in matching(pattern)})
+
+
+def stamps_in(note: dict[str, Any]) -> set[Stamp]:
+    """Return the stamps that a marker holds."""
+    files = note.get("files")
+    return {(str(f[0]), int(f[1]), int(f[2])) for f in files} if isinstance(files, list) else set()
+
+
+def look_up(stage: Stage, step: Step, digest: str) -> tuple[dict[str, Any], list[str]]:
+    """Return a step's marker, empty when there is none, and what of its outcome is gone or was changed since."""
+    marker = read_object(marker_path(stage, step, digest))
+    if marker.get("digest") != digest:
+        return {}, []
+    # What a publishing step leaves comes back into /work with the kept tree only.
+    problems = [] if step.get("publishTree") else [text for _, text in broken(step, content=False)]
+    for name, size, changed in sorted(stamps_in(marker)):
+        if not Path(name).is_file() or stamp(Path(name)) != (name, size, changed):
+            problems.append(f"{name} is gone or was changed since")
+    if step.get("publishTree") and tree_size(stage.common / "trees" / digest) != marker.get("tree"):
+        problems.append("the built tree on scratch is gone or was changed since")
+    if step["action"] == "copyTree" and not any(stage.work.iterdir()):
+        problems.append(f"{stage.work} is empty")
+    return marker, problems
+
+
+def mark_done(stage: Stage, step: Step, digest: str, facts: dict[str, Any]) -> None:
+    """Leave the marker of a step."""
+    patterns = [] if step.get("publishTree") else [condition["glob"] for condition in each_condition(step)]
+    marker = {
+        **facts,
+        "step": step["id"],
+        "digest": digest,
+        "finishedAt": utc_now(),
+        "run": stage.uid,
+        "files": stamps([*patterns, *step.get("engineGlobs", ())]),
+        "tree": tree_size(stage.common / "trees" / digest) if step.get("publishTree") else None,
+    }
+    write_atomically(marker_path(stage, step, digest), json.dumps(marker, sort_keys=True))
