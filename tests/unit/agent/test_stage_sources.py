@@ -33,6 +33,15 @@ class TestCode:
         assert bench.run(_copy(make_tree(bench.home / "code", files))) == 0
         assert (bench.work / "Makefile").read_text() == "of the tree"
 
+    def test_what_an_earlier_build_left_in_a_checkout_is_not_brought(self, bench: Bench) -> None:
+        """The tree's digest leaves it out, so that it would be kept as what others build from the same sources."""
+        left = ("build/bin/harness_bert", "code/__pycache__/main.cpython-310.pyc", ".git/config")
+        place = make_tree(bench.home / "code", {**TREE, **dict.fromkeys(left, "of another tree"), "code/build/a": "a"})
+        (place / "code" / ".git").symlink_to("/")
+        assert bench.run(_copy(place, "")) == 0
+        there = sorted(str(path.relative_to(bench.work)) for path in bench.work.rglob("*") if not path.is_dir())
+        assert there == ["Makefile", "code/build/a", "code/main.py"]
+
     @pytest.mark.parametrize("there", [{}, {"open/NVIDIA/Makefile": "all:\n"}])
     def test_a_place_without_a_makefile_is_configuration_and_says_where_one_was_looked_for(
         self, bench: Bench, there: dict[str, str]

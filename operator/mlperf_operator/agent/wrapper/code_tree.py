@@ -11,7 +11,7 @@ from mlperf_operator.agent.wrapper.errors import config_error
 from mlperf_operator.agent.wrapper.files import write_atomically
 from mlperf_operator.agent.wrapper.output import say
 from mlperf_operator.agent.wrapper.state import Stage, Step
-from mlperf_operator.agent.wrapper.trees import clear_work, copy_tree, tree_digest
+from mlperf_operator.agent.wrapper.trees import clear_work, copy_tree, remove_built, tree_digest
 from mlperf_operator.agent.wrapper.tries import TRANSIENT_RETRIES, run_command
 
 COMMIT_ID = re.compile(r"[0-9a-f]{40}")
@@ -27,6 +27,7 @@ def copy_code(stage: Stage, step: Step) -> None:
         copy_tree(stage, code_origin(source), stage.work)
     else:
         copy_from_git(stage, step)
+    remove_built(stage.work)
     for origin_name, target in step.get("files", {}).items():
         shutil.copyfile(origin_name, stage.work / target)
     digest = tree_digest(stage.work, stage.check_time)
@@ -67,4 +68,3 @@ def copy_from_git(stage: Stage, step: Step) -> None:
         raise config_error(f"commit {commit} has no folder {folder}")
     copy_tree(stage, checkout / folder, stage.work)
     shutil.rmtree(checkout)
-    shutil.rmtree(stage.work / ".git", ignore_errors=True)

@@ -5,9 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from mlperf_operator.agent.wrapper import evidence
 from mlperf_operator.agent.wrapper.errors import EXIT_TERMINATED, StageError
 from mlperf_operator.agent.wrapper.files import empty, utc_now
-from mlperf_operator.agent.wrapper.records import keeps_its_result, record_path, was_verified, write_record
+from mlperf_operator.agent.wrapper.records import (
+    keeps_its_result,
+    record_path,
+    require_same_engines,
+    verifications,
+    was_verified,
+    write_record,
+)
 from mlperf_operator.agent.wrapper.state import Stage, Step
 from mlperf_operator.agent.wrapper.telling import said
 from mlperf_operator.agent.wrapper.trees import copy_tree
@@ -26,10 +34,14 @@ def run_audit(stage: Stage, step: Step) -> bool:
     log_dir.mkdir(parents=True, exist_ok=True)
     empty(log_dir)
     # Every pair and every earlier run of it writes to the same folder of the tree.
-    shutil.rmtree(origin, ignore_errors=True)
-    started = utc_now()
+    if origin.is_symlink():
+        origin.unlink()
+    elif origin.exists():
+        shutil.rmtree(origin)
+    started, began = utc_now(), evidence.now_by(stage.work)
     try:
         failure_of(stage, step, origin, log_dir)
+        require_own_verification(stage, step, began)
     except StageError as error:
         if error.code != EXIT_TERMINATED:
             write_record(stage, step, started, error)
@@ -53,3 +65,12 @@ def failure_of(stage: Stage, step: Step, origin: Path, log_dir: Path) -> None:
     command = " ".join(step["argv"])
     text = f"{command} ended with 0 but verified nothing{said(stage)}"
     raise failed or StageError("NoResult", text, command_code=0)
+
+
+def require_own_verification(stage: Stage, step: Step, began: float) -> None:
+    """Raise when a verification is older than the audit, or of another engine than the results that it verifies."""
+    old = evidence.older(verifications(step), began)
+    if old:
+        text = f"{' '.join(step['argv'])} left {old[0]}, which is older than this step{said(stage)}"
+        raise StageError("StaleLogs", text, command_code=0)
+    require_same_engines(stage, step)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlperf_operator.agent.wrapper import contents, evidence, keep
+from mlperf_operator.agent.wrapper import evidence, keep
 from mlperf_operator.agent.wrapper.errors import EXIT_TERMINATED, StageError
 from mlperf_operator.agent.wrapper.files import empty, utc_now
 from mlperf_operator.agent.wrapper.output import kept
-from mlperf_operator.agent.wrapper.records import engines_of, keeps_its_result, record_path, result_files, write_record
+from mlperf_operator.agent.wrapper.records import (
+    keeps_its_result,
+    record_path,
+    require_same_engines,
+    result_files,
+    write_record,
+)
 from mlperf_operator.agent.wrapper.state import Stage, Step
 from mlperf_operator.agent.wrapper.telling import said
 from mlperf_operator.agent.wrapper.tries import run_command
+
+AUDIT_CONFIG = "audit.config"
+"""Settings of a compliance test (code/common/auditing.py), which win over those of a measurement."""
 
 
 def run_harness(stage: Stage, step: Step) -> bool:
@@ -22,6 +31,8 @@ def run_harness(stage: Stage, step: Step) -> bool:
     log_dir = Path(step["result"]["logDir"])
     log_dir.mkdir(parents=True, exist_ok=True)
     empty(log_dir)
+    # LoadGen takes it from the working folder, and an audit that was killed leaves it there.
+    (stage.work / AUDIT_CONFIG).unlink(missing_ok=True)
     started, began = utc_now(), evidence.now_by(log_dir)
     try:
         run_command(stage, step)
@@ -55,15 +66,6 @@ def require_result(stage: Stage, step: Step, began: float) -> None:
     if begun is not None:
         raise StageError("PartialLogs", f"{command} left {begun}, and no result{said(stage)}", command_code=0)
     raise StageError("NoResult", f"{command} ended with 0 but wrote no result{said(stage)}", command_code=0)
-
-
-def require_same_engines(stage: Stage, step: Step) -> None:
-    """Raise when an engine is not the one from before the command: a harness that builds anew measures another."""
-    for name, digest in engines_of(stage, step).items():
-        path = stage.work / name
-        if not path.is_file() or contents.digest(path) != digest:
-            text = f"{' '.join(step['argv'])} measured with another engine: it built {name} anew"
-            raise StageError("OtherEngine", text, command_code=0)
 
 
 def logged_answers(step: Step) -> bool:

@@ -150,7 +150,7 @@ def node_facts(*, gpus: bool, storage: Iterable[Path]) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {
         "hostname": socket.gethostname(),
-        "bootId": _text("/proc/sys/kernel/random/boot_id"),
+        "bootId": boot_id(),
         "kernel": platform.release(),
         "machine": platform.machine(),
         "imageOs": _os_name(),
@@ -164,6 +164,11 @@ def node_facts(*, gpus: bool, storage: Iterable[Path]) -> dict[str, Any]:
         facts["gpus"] = gpu_facts(_ask(f"--query-gpu={','.join(_GPU_COLUMNS)}", "--format=csv,noheader,nounits"))
         facts["gpuTopology"] = _ask("topo", "-m")
     return {name: value for name, value in facts.items() if value not in (None, "", [], {})}
+
+
+def boot_id() -> str:
+    """Return what tells one start of one node from every other, empty where the kernel does not say."""
+    return _text("/proc/sys/kernel/random/boot_id")
 
 
 def merge_earlier(facts: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:

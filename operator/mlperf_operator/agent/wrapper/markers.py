@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlperf_operator.agent.wrapper.environment import environment_note
-from mlperf_operator.agent.wrapper.errors import config_error
+from mlperf_operator.agent.wrapper.errors import StageError, config_error
 from mlperf_operator.agent.wrapper.files import matching, read_object, utc_now, write_atomically
 from mlperf_operator.agent.wrapper.postconditions import broken, each_condition
 from mlperf_operator.agent.wrapper.state import Stage, Step, is_shared
@@ -69,6 +69,19 @@ def look_up(stage: Stage, step: Step, digest: str) -> tuple[dict[str, Any], list
     if step["action"] == "copyTree" and not any(stage.work.iterdir()):
         problems.append(f"{stage.work} is empty")
     return marker, problems
+
+
+def require_inputs(stage: Stage) -> None:
+    """Raise when what the stage reads is no longer what this run's own steps left or found good.
+
+    Between two stages nobody holds the locks: a run with another code tree may have made the same files anew.
+    """
+    for step in stage.inputs:
+        marker, problems = look_up(stage, step, identity(stage, step))
+        if not marker or problems:
+            why = problems[0] if problems else "its marker is gone"
+            text = f"{step['id']}: {why}, by another run or by hand; start the run again"
+            raise StageError("InputsChanged", text)
 
 
 def mark_done(stage: Stage, step: Step, digest: str, facts: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlperf_operator.agent.wrapper import evidence
+from mlperf_operator.agent.wrapper import contents, evidence, keep
 from mlperf_operator.agent.wrapper.errors import StageError
 from mlperf_operator.agent.wrapper.files import read_object, utc_now, write_atomically
 from mlperf_operator.agent.wrapper.output import say
@@ -27,8 +27,11 @@ def measured(stage: Stage, step: Step) -> dict[str, Any]:
 
 
 def keeps_its_result(stage: Stage, step: Step) -> bool:
-    """Say whether a step has its result from an earlier attempt, of the engines that there are now."""
+    """Say whether a step has its result from an earlier attempt, of this node and of the engines that there are now."""
     old = measured(stage, step)
+    if old and old.get("bootId") != keep.boot_id():
+        say(f"{step['id']}: has its result, but of another node or from before a restart of it; measuring again")
+        return False
     if old and old.get("engines") == engines_of(stage, step):
         say(f"{step['id']}: skipped, has its result from {old.get('finishedAt')}")
         return True
@@ -41,6 +44,15 @@ def engines_of(stage: Stage, step: Step) -> dict[str, str]:
     """Return the engines that a harness step uses, with their digests."""
     used = [stage.engines.get(need, {}) for need in step.get("requires", ())]
     return {name: digest for engines in used for name, digest in engines.items()}
+
+
+def require_same_engines(stage: Stage, step: Step) -> None:
+    """Raise when an engine is not the one from before the command: a harness that builds anew measures another."""
+    for name, digest in engines_of(stage, step).items():
+        path = stage.work / name
+        if not path.is_file() or contents.digest(path) != digest:
+            text = f"{' '.join(step['argv'])} measured with another engine: it built {name} anew"
+            raise StageError("OtherEngine", text, command_code=0)
 
 
 def result_files(step: Step) -> list[Path]:
@@ -68,6 +80,7 @@ def write_record(stage: Stage, step: Step, started: str, error: StageError | Non
         "startedAt": started,
         "finishedAt": utc_now(),
         "engines": engines_of(stage, step),
+        "bootId": keep.boot_id(),
         "telling": telling_of(stage) if root is error else root.telling if root else [],
         "because": root.reason if root else "",
         "during": during(stage, root.step if root else ""),
@@ -87,5 +100,10 @@ VERIFIED = ("verify_performance.txt", "verify_accuracy.txt")
 
 def was_verified(step: Step) -> bool:
     """Say whether an audit's log folder holds a verification, whatever it says."""
+    return bool(verifications(step))
+
+
+def verifications(step: Step) -> list[Path]:
+    """Return the verifications in an audit's log folder."""
     log_dir = Path(step["audit"]["logDir"])
-    return any(any(log_dir.rglob(name)) for name in VERIFIED)
+    return [file for name in VERIFIED for file in log_dir.rglob(name)]

@@ -25,6 +25,7 @@ from mlperf_operator.agent.wrapper import keep
 from mlperf_operator.agent.wrapper.errors import ENDING, EXIT_TERMINATED, MAX_TERMINATION_BYTES, StageError, os_failure
 from mlperf_operator.agent.wrapper.files import utc_now, write_atomically
 from mlperf_operator.agent.wrapper.locks import locked
+from mlperf_operator.agent.wrapper.markers import require_inputs
 from mlperf_operator.agent.wrapper.output import LOG, kept, say
 from mlperf_operator.agent.wrapper.records import measured, write_record
 from mlperf_operator.agent.wrapper.state import Stage, Step, load_stage
@@ -47,6 +48,7 @@ def run_stage(stage: Stage) -> str:
         if finished.exists():
             say(f"stage {stage.name}: was finished before")
             return "Skipped"
+        require_inputs(stage)
         failed: dict[str, StageError] = {}
         skipped = [step["id"] for step in stage.steps if try_step(stage, step, failed)]
         counted = {name: error for name, error in failed.items() if not error.root.is_advisory}

@@ -30,6 +30,7 @@ class Stage:
         self.common = self.scratch / ".mlperf"
         self.steps: list[Step] = stages[name]["steps"]
         self.reads: list[str] = stages[name].get("reads", [])
+        self.inputs = [step for other in stages.values() for step in other["steps"] if step["id"] in self.reads]
         self.env: dict[str, str] = stages[name].get("env", {})
         self.timeout = float(stages[name]["timeoutSeconds"])
         self.root = Path(plan["paths"].get("root", "/"))

@@ -21,7 +21,7 @@ from mlperf_operator.agent.wrapper.output import kept, say
 from mlperf_operator.agent.wrapper.processes import execute
 from mlperf_operator.agent.wrapper.state import Stage, Step
 from mlperf_operator.agent.wrapper.telling import FACTS, FINDING, said
-from mlperf_operator.agent.wrapper.trees import publish_tree, restore_tree
+from mlperf_operator.agent.wrapper.trees import is_built, publish_tree, restore_tree
 from mlperf_operator.agent.wrapper.tries import run_command
 
 
@@ -82,6 +82,10 @@ def run_unless_done(stage: Stage, step: Step) -> bool:
                     restore_tree(stage, digest)
                 stage.engines[step["id"]] = dict(marker.get("engines") or {})
                 return True
+            if marker and step.get("publishTree") and is_built(stage, digest):
+                # Engines and logs of this run lie in it by now: it is this run's alone, and the next one builds anew.
+                say(f"{step['id']}: {'; '.join(problems[:3])}; this run goes on with its own")
+                return True
             if kind == fcntl.LOCK_EX:
                 if problems:
                     say(f"{step['id']}: was done before, but {'; '.join(problems[:3])}; doing it again")
@@ -95,6 +99,7 @@ def carry_out(stage: Stage, step: Step, digest: str) -> None:
     if step["action"] == "copyTree":
         copy_code(stage, step)
     else:
+        remove_engines(step)
         run_command(stage, step)
     if step.get("publishTree"):
         publish_tree(stage, digest)
@@ -102,10 +107,17 @@ def carry_out(stage: Stage, step: Step, digest: str) -> None:
     mark_done(stage, step, digest, {"durationSeconds": round(time.monotonic() - started, 3), "engines": engines})
 
 
+def remove_engines(step: Step) -> None:
+    """Remove the engines that lie where a step makes its own: their names do not say of which configuration."""
+    for file in [file for pattern in step.get("engineGlobs", ()) for file in matching(pattern)]:
+        say(f"{step['id']}: removing {file}, which this run did not make now")
+        file.unlink()
+
+
 def engine_digests(stage: Stage, step: Step) -> dict[str, str]:
     """Return the digests of the engines that a step made, for the records of the results that they give."""
     files = [file for pattern in step.get("engineGlobs", ()) for file in matching(pattern)]
-    if step.get("engineGlobs") and not files and said(stage):
+    if step.get("engineGlobs") and not files:
         text = f"{' '.join(step['argv'])} ended with 0 but made no engine{said(stage)}"
         raise StageError("NoEngine", text, command_code=0)
     return {str(file.relative_to(stage.work)): contents.digest(file) for file in files}

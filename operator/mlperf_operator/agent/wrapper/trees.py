@@ -12,6 +12,9 @@ from mlperf_operator.agent.wrapper import contents
 from mlperf_operator.agent.wrapper.files import empty, write_atomically
 from mlperf_operator.agent.wrapper.state import Stage
 
+BUILD = "build"
+"""Where a tree puts what is made of it: no part of the code."""
+
 IGNORED = frozenset({".git", "__pycache__"})
 
 
@@ -22,7 +25,7 @@ def tree_digest(root: Path, check: Callable[[], None]) -> str:
     """
     found = hashlib.sha256()
     for folder, names, files in os.walk(root):
-        names[:] = sorted(n for n in names if n not in IGNORED and Path(folder, n) != root / "build")
+        names[:] = sorted(n for n in names if n not in IGNORED and Path(folder, n) != root / BUILD)
         for name in sorted([*files, *(n for n in names if Path(folder, n).is_symlink())]):
             check()
             path = Path(folder, name)
@@ -45,6 +48,21 @@ def clear_work(stage: Stage) -> None:
     """Empty /work, which is then no longer known to hold a built tree."""
     (stage.state / "tree.built").unlink(missing_ok=True)
     empty(stage.work)
+
+
+def remove_built(tree: Path) -> None:
+    """Remove from a fresh copy what its digest leaves out: compiled files that came along would be used, and shared.
+
+    A checkout that was built in once has the digest of one that was not, and so its built tree.
+    """
+    for folder, names, _ in os.walk(tree):
+        for name in [n for n in names if n in IGNORED or Path(folder, n) == tree / BUILD]:
+            names.remove(name)
+            path = Path(folder, name)
+            if path.is_symlink():
+                path.unlink()
+            else:
+                shutil.rmtree(path)
 
 
 def copy_tree(stage: Stage, origin: Path, target: Path) -> None:
@@ -80,9 +98,14 @@ def publish_tree(stage: Stage, digest: str) -> None:
 
 def restore_tree(stage: Stage, digest: str) -> None:
     """Put the built tree that an earlier run kept into /work, unless this run had got so far: engines lie in it."""
-    note = stage.state / "tree.built"
-    if note.is_file() and note.read_text(encoding="utf-8") == digest:
+    if is_built(stage, digest):
         return
     clear_work(stage)
     copy_tree(stage, stage.common / "trees" / digest, stage.work)
-    write_atomically(note, digest)
+    write_atomically(stage.state / "tree.built", digest)
+
+
+def is_built(stage: Stage, digest: str) -> bool:
+    """Say whether /work holds a built tree already, in which this run may have worked."""
+    note = stage.state / "tree.built"
+    return note.is_file() and note.read_text(encoding="utf-8") == digest
