@@ -33,7 +33,7 @@ def _driver_ready(facts: Facts) -> Verdict:
             UNKNOWN, "Ignored", "driver.policy is Ignore: the driver is not judged; preflight still needs working GPUs"
         )
     preflight = next((stage for stage in facts.stages if stage.name == "preflight"), None)
-    if preflight is not None and preflight.state is StageState.FAILED:
+    if preflight is not None and preflight.state is StageState.FAILED and facts.seen.gpu_findings != 0:
         return Verdict(FALSE, "PreflightFailed", preflight.message)
     if preflight is None or preflight.state in (StageState.PENDING, StageState.RUNNING):
         return _driver_before_preflight(facts)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlperf_operator.acceptance import Refusal
 from mlperf_operator.api.v1alpha1 import AuditStatus, ConditionStatus, MLPerfRun, ResultStatus, StageStatus
 from mlperf_operator.observed import Blocked, DriverView
 from mlperf_operator.outcome import Outcome
+from mlperf_operator.stages import Seen
 from mlperf_operator.suites import Suite
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -23,6 +24,8 @@ class Facts:
     refusal: Refusal | None = None
     outcome: Outcome | None = None
     stages: tuple[StageStatus, ...] = ()
+    seen: Seen = field(default_factory=Seen)
+    """What preflight saw of the node."""
     results: tuple[ResultStatus, ...] | None = None
     """None while no report was read."""
     audits: tuple[AuditStatus, ...] = ()

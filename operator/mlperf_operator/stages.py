@@ -29,6 +29,8 @@ class Seen:
     """Name of the GPUs, as nvidia-smi prints it."""
     count: int | None = None
     """GPUs in the container."""
+    gpu_findings: int | None = None
+    """How many findings are about driver and GPUs."""
 
 
 def stage_statuses(pod: PodRecord | None) -> list[StageStatus]:
@@ -92,11 +94,14 @@ def seen(pod: PodRecord | None) -> Seen:
     if not isinstance(facts, dict):
         return Seen()
     # As with the message: this comes out of the user's image, and what is no such fact is left out.
-    driver, product, count = (facts.get(key) for key in ("driver", "product", "count"))
+    driver, product, count, findings = (facts.get(key) for key in ("driver", "product", "count", "gpuFindings"))
     is_version = isinstance(driver, str) and len(driver) <= _MAX_FACT and _VERSION.fullmatch(driver)
     is_name = isinstance(product, str) and 0 < len(product) <= _MAX_FACT and product.isprintable()
-    is_count = type(count) is int and 0 <= count < 1000
-    return Seen(driver if is_version else None, product if is_name else None, count if is_count else None)
+    return Seen(driver if is_version else None, product if is_name else None, _number(count), _number(findings))
+
+
+def _number(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < 1000 else None
 
 
 def reason_of(container: ContainerRecord) -> str:

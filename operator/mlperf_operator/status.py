@@ -62,6 +62,7 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
         suite=suite,
         outcome=reached,
         stages=stages,
+        seen=seen(observed.pod),
         results=results,
         audits=accounted.audits,
         unverified=report.unverified if report is not None else "",

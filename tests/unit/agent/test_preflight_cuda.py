@@ -114,7 +114,7 @@ class TestThroughTheStage:
     def test_a_healthy_node_is_told_in_facts(self, bench: Bench, gpus: Gpus) -> None:
         gpus.smi(rows())
         gpus.cuda()
-        facts = {"driver": "550.54.14", "product": "NVIDIA A100-SXM4-40GB", "count": 2}
+        facts = {"driver": "550.54.14", "product": "NVIDIA A100-SXM4-40GB", "count": 2, "gpuFindings": 0}
         for _ in range(2):
             # No marker spares the look: another pod may be on another node.
             assert bench.run(self.step(gpu=A100)) == 0
@@ -140,6 +140,6 @@ class TestThroughTheStage:
         gpus.smi(rows(1))
         gpus.cuda()
         assert preflight.main([json.dumps({"gpu": A100})]) == 1
-        assert capsys.readouterr().out.splitlines()[-1] == (
-            '[preflight] facts: {"driver": "550.54.14", "product": "NVIDIA A100-SXM4-40GB", "count": 1}'
-        )
+        last = capsys.readouterr().out.splitlines()[-1]
+        facts = {"driver": "550.54.14", "product": "NVIDIA A100-SXM4-40GB", "count": 1, "gpuFindings": 1}
+        assert last == f"[preflight] facts: {json.dumps(facts)}"

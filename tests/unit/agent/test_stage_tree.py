@@ -189,6 +189,13 @@ class TestBuiltTree:
         assert (self._kept(bench) / "build/bin/harness").exists()
         assert (other.work / "build/bin/harness").exists()
 
+    def test_another_image_of_the_same_name_gets_a_tree_of_its_own(self, bench: Bench, other: Bench) -> None:
+        for place, version in ((bench, "22.04"), (other, "24.04")):
+            (place.root / "etc").mkdir(parents=True)
+            (place.root / "etc/os-release").write_text(f'VERSION_ID="{version}"\n')
+            assert place.run(self._build(place)) == 0
+        assert len(list((bench.scratch / ".mlperf/trees").glob("[0-9a-f]*"))) == 2
+
     def test_a_failed_build_leaves_no_tree(self, bench: Bench) -> None:
         assert bench.run(shared("build", "touch half; exit 1", publishTree=True)) == 65
         assert not (bench.scratch / ".mlperf/trees").exists()

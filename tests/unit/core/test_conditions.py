@@ -11,7 +11,7 @@ from mlperf_operator.api.v1alpha1 import Condition, ConditionStatus, ConditionTy
 from mlperf_operator.conditions import Facts, conditions
 from mlperf_operator.observed import Blocked, DriverView
 from mlperf_operator.outcome import Outcome, Phase
-from mlperf_operator.stages import stage_statuses
+from mlperf_operator.stages import Seen, stage_statuses
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import a100, done, failed, pod, result, run, up_to
 
@@ -362,3 +362,12 @@ def test_a_failed_preflight_counts_more_than_what_the_node_says() -> None:
     stages = tuple(stage_statuses(pod([done("code"), failed("preflight", 64, reason="PreflightFailed")])))
     facts = Facts(run=a100(), suite=BUILT_IN["nvidia-v4.1"], outcome=FAILED, stages=stages, driver=_view())
     assert (_find(facts, C.DRIVER_READY).status, _find(facts, C.DRIVER_READY).reason) == (F, "PreflightFailed")
+
+
+@pytest.mark.parametrize(("findings", "status", "reason"), [(0, T, "Verified"), (2, F, "PreflightFailed")])
+def test_a_driver_is_blamed_only_for_its_own_findings(findings: int, status: ConditionStatus, reason: str) -> None:
+    stages = tuple(stage_statuses(pod([done("code"), failed("preflight", 64, reason="PreflightFailed")])))
+    seen = Seen(driver="550.54.14", count=8, gpu_findings=findings)
+    facts = Facts(run=a100(), suite=BUILT_IN["nvidia-v4.1"], outcome=FAILED, stages=stages, seen=seen)
+    found = _find(facts, C.DRIVER_READY)
+    assert (found.status, found.reason) == (status, reason)

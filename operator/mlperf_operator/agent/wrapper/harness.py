@@ -8,6 +8,7 @@ from mlperf_operator.agent.wrapper import evidence, keep
 from mlperf_operator.agent.wrapper.errors import EXIT_TERMINATED, StageError
 from mlperf_operator.agent.wrapper.files import empty, utc_now
 from mlperf_operator.agent.wrapper.output import kept
+from mlperf_operator.agent.wrapper.power import restore_power
 from mlperf_operator.agent.wrapper.records import (
     keeps_its_result,
     record_path,
@@ -45,6 +46,8 @@ def run_harness(stage: Stage, step: Step) -> bool:
         raise error from caught
     finally:
         settings = "LoadGen's settings"
+        if "powerSetting" in step["result"]:
+            restore_power()
         kept(settings, lambda: keep.copy_measurements(stage.results, stage.work, step["result"]))
     write_record(stage, step, started, None)
     return False

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mlperf_operator.agent.wrapper import roots
 from mlperf_operator.agent.wrapper.environment import environment_note
 from mlperf_operator.agent.wrapper.errors import StageError, config_error
 from mlperf_operator.agent.wrapper.files import matching, read_object, utc_now, write_atomically
@@ -28,6 +29,9 @@ def identity(stage: Stage, step: Step) -> str:
     except FileNotFoundError as error:
         raise config_error(f"{step['id']} needs the code tree; run stage code first") from error
     environment = read_object(environment_note(stage)).get("digest", "") if stage.needs_environment else ""
+    if step.get("publishTree") and not stage.needs_environment:
+        # What is built fits the image that it was built in, and an image's name may be given to another one.
+        environment = roots.base_of(stage.root)
     return hashlib.sha256(f"{step['digest']} {tree} {environment}".strip().encode()).hexdigest()
 
 

@@ -70,7 +70,10 @@ FINDING = "[preflight] finding: "
 
 
 def look(checks: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Return what is wrong, all of it, and what was seen: the driver's version, the GPUs' product and count."""
+    """Return what is wrong, all of it, and what was seen: the driver's version, the GPUs' product and count.
+
+    Among what was seen is how many findings are about driver and GPUs: the others say nothing about these.
+    """
     found = [f"the image has no {tool}" for tool in checks.get("tools", ()) if shutil.which(tool) is None]
     for volume in checks.get("volumes", ()):
         found += volume_findings(Path(volume["path"]), int(volume.get("minFreeBytes", 0)), volume.get("holds", ()))
@@ -80,7 +83,7 @@ def look(checks: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
     if gpu is None:
         return found, {}
     more, facts = look_at_gpus(gpu)
-    return found + memlock_findings() + more, facts
+    return found + memlock_findings() + more, {**facts, "gpuFindings": len(more)}
 
 
 def volume_findings(folder: Path, min_free: int, holds: Iterable[str] = ()) -> list[str]:
