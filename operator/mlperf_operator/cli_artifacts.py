@@ -43,7 +43,8 @@ def upload(
 
     Credentials are the variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_SESSION_TOKEN;
     S3_CA_BUNDLE may hold certificates (PEM) that the store's own is signed by. What the bucket has already is not
-    sent again. Exit code 1 when the copy is not whole, 2 when there is no manifest or no credentials.
+    sent again. Exit code 1 when the copy is not whole, 2 when there is no manifest, or
+    credentials or target cannot be used.
     """
     # The library of the upload is loaded where it is needed only.
     from mlperf_operator.agent.upload import Target, Uploader, UploadError  # noqa: PLC0415

@@ -89,7 +89,8 @@ class Publisher:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - whatever it is: said here, and the report is out already
+        # Whatever it is: said here, and the report is out already. A panic of the upload's library is no Exception.
+        except BaseException as error:  # noqa: BLE001
             text = str(error) if isinstance(error, OutOfTimeError) else f"{type(error).__name__}: {error}"
             self._say(text)
             self._not_uploaded(text)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
@@ -42,6 +43,10 @@ _RETRY = {
 _CLIENT = {"connect_timeout": "10s", "read_timeout": "30s", "timeout": "120s"}
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _SAID = re.compile(r"<Code>([^<]*)</Code>(?:.*?<Message>([^<]*)</Message>)?", re.DOTALL)
+
+_BUCKET = re.compile(r"[a-z0-9][-a-z0-9.]{1,61}[a-z0-9]")
+_HEADER = re.compile(r"[!-~]*")
+"""What goes into a header of each request: the library panics at anything else."""
 
 _WHY = re.compile(r'(?:message|error): "([^"]+)"')
 _CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?(\w+)")
@@ -92,11 +97,13 @@ class Uploader:
             check: Called before each block and while waiting; raises OutOfTimeError at the end of the time.
 
         Raises:
-            UploadError: the credentials are incomplete or cannot be used.
+            UploadError: the target or the credentials are incomplete or cannot be used.
         """
-        absent = [key for key in (ACCESS_KEY, SECRET_KEY) if not credentials.get(key)]
-        if absent:
-            raise UploadError(f"the credentials have no {' and no '.join(absent)}")
+        # A key that was written to a file, and from there to a Secret, often ends with a line end.
+        credentials = {key: credentials.get(key, "").strip() for key in SECRET_KEYS}
+        problem = _problem(target, credentials)
+        if problem:
+            raise UploadError(problem)
         self._target, self._check = target, check
         self._earlier_manifest_gone = False
         try:
@@ -213,6 +220,34 @@ class Uploader:
             yield block
         if (size, digest.hexdigest()) != (entry.size, entry.sha256):
             raise ArtifactsError(f"{entry.path} was written to after the manifest")
+
+
+def _problem(target: Target, credentials: Mapping[str, str]) -> str:
+    """Return what no request can be made with; empty where nothing is."""
+    absent = [key for key in (ACCESS_KEY, SECRET_KEY) if not credentials[key]]
+    if absent:
+        return f"the credentials have no {' and no '.join(absent)}"
+    for key in (ACCESS_KEY, SECRET_KEY, SESSION_TOKEN):
+        if not _HEADER.fullmatch(credentials[key]):
+            return f"{key} holds a space, a line end, or what is no ASCII: copy it again"
+    if not _is_endpoint(target.endpoint):
+        return (
+            f"{target.endpoint!r} is no endpoint; possible: http:// or https://, a host, and :port if needed"
+        )
+    if not _BUCKET.fullmatch(target.bucket):
+        return f"{target.bucket!r} is no bucket's name; possible: 3 to 63 of a-z, 0-9, - and ."
+    return "" if _HEADER.fullmatch(target.region) else f"{target.region!r} is no region; possible: such as us-east-1"
+
+
+def _is_endpoint(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        # Asking for the port is what finds a wrong one.
+        wrong_port = parts.port == 0
+    except ValueError:
+        return False
+    rest = (parts.path.strip("/"), parts.query, parts.fragment, parts.username)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not wrong_port and not any(rest)
 
 
 def _store(target: Target, credentials: Mapping[str, str]) -> S3Store:

@@ -33,7 +33,7 @@ class Store:
     """Takes the place of Uploader: what was sent in which order, and an answer for each path."""
 
     sent: list[str]
-    answers: dict[str, Exception]
+    answers: dict[str, BaseException]
 
     def __init__(self, target: Target, credentials: Any, check: Any) -> None:
         self.check = check
@@ -111,11 +111,23 @@ def test_a_copy_that_fails_is_told_and_has_no_manifest(root: Path, store: type[S
     assert MANIFEST not in store.sent
 
 
-def test_an_error_of_any_kind_is_told(root: Path, store: type[Store]) -> None:
-    store.answers["report.json"] = RuntimeError("a defect of the library" + "." * 9000)
+class Panic(BaseException):
+    """As PyO3 raises it when Rust panics."""
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, Panic])
+def test_an_error_of_any_kind_is_told(root: Path, store: type[Store], kind: type[BaseException]) -> None:
+    store.answers["report.json"] = kind("a defect of the library" + "." * 9000)
     found = publisher(root, upload=UPLOAD).close()
-    assert found["uploadError"].startswith("RuntimeError: a defect of the library")
+    assert found["uploadError"].startswith(f"{kind.__name__}: a defect of the library")
     assert len(found["uploadError"]) == publish.MAX_ERROR
+
+
+def test_an_error_while_measurements_go_on_is_told_too(root: Path, store: type[Store]) -> None:
+    store.answers["logs/a/summary.txt"] = Panic("a defect of the library")
+    own = publisher(root, upload=UPLOAD)
+    own.measured(str(root / "logs/a"))
+    assert own.close() == {"manifestSha256": digest(root), "uploadError": "Panic: a defect of the library"}
 
 
 def test_a_manifest_that_cannot_be_written_is_told(
@@ -166,6 +178,44 @@ def test_incomplete_credentials_are_told(root: Path) -> None:
     own = publisher(root, upload=UPLOAD)
     own._environment = {"AWS_ACCESS_KEY_ID": "a"}
     assert own.close()["uploadError"] == "the credentials have no AWS_SECRET_ACCESS_KEY"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("AWS_ACCESS_KEY_ID", "a\nb"),
+        ("AWS_SECRET_ACCESS_KEY", "b c"),
+        ("AWS_SESSION_TOKEN", "t\N{LATIN SMALL LETTER U WITH DIAERESIS}"),
+    ],
+)
+def test_a_key_that_no_header_can_hold_is_told(root: Path, key: str, value: str) -> None:
+    own = publisher(root, upload=UPLOAD)
+    own._environment = {**KEYS, key: value}
+    assert own.close()["uploadError"].startswith(f"{key} holds a space, a line end")
+
+
+def test_a_line_end_after_a_key_is_not_part_of_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(upload, "_store", lambda _, credentials: seen.append(credentials))
+    Uploader(Target.of_plan(UPLOAD), {"AWS_ACCESS_KEY_ID": "a\n", "AWS_SECRET_ACCESS_KEY": " b\r\n"}, lambda: None)
+    assert {key: seen[0][key] for key in KEYS} == KEYS
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        *(
+            ("endpoint", text, "is no endpoint; possible: http")
+            for text in ("store", "http://", "ftp://h", "http://h:1:2", "http://h:99999", "http://h:0", "http://h/b")
+        ),
+        ("bucket", "a b", "is no bucket's name"),
+        ("bucket", "", "is no bucket's name"),
+        ("region", "x\ny", "is no region"),
+    ],
+)
+def test_a_target_that_cannot_be_asked_is_told(root: Path, field: str, value: str, told: str) -> None:
+    found = publisher(root, upload={**UPLOAD, field: value}).close()
+    assert told in found["uploadError"]
 
 
 def test_certificates_that_are_none_are_told(root: Path) -> None:
