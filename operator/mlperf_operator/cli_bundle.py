@@ -60,8 +60,8 @@ def bundle(  # noqa: PLR0913 - a command's options
 ) -> None:
     """Lay runs out as a submission to MLPerf Inference, and say what it still lacks.
 
-    Exit code 1 when results are refused (INVALID, too short, testRun, accuracy missed or missing), 2 when a folder or
-    an option cannot be used.
+    Exit code 1, and nothing laid out, when a folder is no complete run's, results are refused (INVALID, too short,
+    testRun, accuracy missed or missing) or the output is there already; 2 when another option cannot be used.
     """
     if not re.fullmatch(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,63}", submitter):
         raise _failure(f"{submitter!r} cannot name a submitter's folder: letters, digits, _ - . are possible", 2)

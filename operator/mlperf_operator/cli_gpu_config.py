@@ -73,9 +73,9 @@ def list_configs(
         found = listing([s for name, s in sorted(suites.items()) if suite in (None, name)], system)
         if not found:
             systems = sorted({name for s in suites.values() for name in s.systems})
+            asked = " of ".join(f"{kind} {name}" for kind, name in (("system", system), ("suite", suite)) if name)
             raise ConfigError(
-                f"there are no values of suite {suite or 'any'} for system {system or 'any'}; suites: "
-                f"{', '.join(sorted(suites))}; systems: {', '.join(systems)}"
+                f"there are no values for {asked}; suites: {', '.join(sorted(suites))}; systems: {', '.join(systems)}"
             )
     if output is Output.TABLE:
         _print_table(found)

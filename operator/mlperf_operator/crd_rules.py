@@ -133,10 +133,11 @@ def _option_rules() -> list[Rule]:
 
 def _audit_rule(other: str, suite: Suite, name: str) -> Rule:
     own = [audit.value for audit in suite.benchmarks[name].audits]
+    has = f"the audits {', '.join(own)}" if own else "no audits"
     return {
         "rule": f"{other}!has(self.audits) || self.benchmarks.all(b, b.name != {_literal(name)}) || "
         f"self.audits.all(a, a in {_list(own)})",
-        "message": f"{name} in suite {suite.name} has the audits {', '.join(own) or 'none'}",
+        "message": f"{name} in suite {suite.name} has {has}",
     }
 
 
@@ -149,10 +150,11 @@ def _max_q_rule(other: str, suite: Suite) -> Rule:
             unnamed = "!has(b.scenarios) ||" if len(own) == len(benchmark.scenarios) else "has(b.scenarios) &&"
             clauses.append(f"b.name == {_literal(name)} && ({unnamed} b.scenarios.all(s, s in {_list(own)}))")
             possible += [f"{name} {scenario}" for scenario in own]
+    has = f"{max_q} values for {', '.join(possible)}: ask for these only" if possible else f"no {max_q} values"
     return {
         "rule": f"{other}!has(self.powerSetting) || self.powerSetting != {_literal(max_q)} || "
         f"self.benchmarks.all(b, {' || '.join(clauses) or 'false'})",
-        "message": f"suite {suite.name} has {max_q} values for {', '.join(possible) or 'nothing'}: ask for these only",
+        "message": f"suite {suite.name} has {has}",
     }
 
 

@@ -154,7 +154,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "an audit of the reference suite",
         {**REFERENCE, "audits": ["TEST01"]},
-        "digits in suite reference-cpu has the audits none",
+        "digits in suite reference-cpu has no audits",
     ),
     (
         "audits without both results",

@@ -213,10 +213,13 @@ def read_manifest(folder: Folder) -> Manifest:
         run = {key: str(content["run"][key]) for key in ("namespace", "name", "uid")}
         files = tuple(Entry(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in content["files"])
         skipped = tuple(Skipped(str(s["path"]), str(s["reason"])) for s in content["skipped"])
+    except FileNotFoundError as error:
+        text = "is not there: a run's folder has it once the run has ended and collect has come to its end"
+        raise ArtifactsError(f"{folder.root / MANIFEST} {text}") from error
     except OSError as error:
         raise ArtifactsError(f"{folder.root / MANIFEST} cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ArtifactsError(f"{folder.root / MANIFEST} is no manifest: {error!r}") from error
+        raise ArtifactsError(f"{folder.root / MANIFEST} is no manifest: {type(error).__name__}: {error}") from error
     return Manifest(run, files, skipped, hashlib.sha256(text).hexdigest())
 
 

@@ -57,7 +57,7 @@ def make_bundle(
     pairs = [pair for folder in folders for pair in pairs_of(load_run(folder))]
     refused = tuple(f"{pair.title}: {problem}" for pair in pairs for problem in pair.problems)
     if refused and not allow_incomplete:
-        raise BundleError("\n".join([*refused, "allow what is incomplete, or leave these runs out"]))
+        raise BundleError("\n".join([*refused, "leave these runs out, or use --allow-incomplete"]))
     usable = tuple(pair for pair in pairs if pair.system)
     if not usable:
         raise BundleError("the runs hold no logs of LoadGen")

@@ -50,7 +50,7 @@ def test_what_differs_is_said_line_by_line(folder: Path) -> None:
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     code, text = run("verify", tmp_path)
     assert code == 2
-    assert "manifest.json cannot be read" in text
+    assert "manifest.json is not there" in text
     assert run("upload", tmp_path / "none", *TO)[0] == 2
 
 

@@ -204,6 +204,7 @@ def test_the_table_shows_one_system_and_what_its_suite_refuses() -> None:
 def test_a_list_of_nothing_says_what_there_is(option: tuple[str, str]) -> None:
     done = invoke("list", *option)
     assert done.exit_code == 2
+    assert f"there are no values for {option[0].removeprefix('--')} {option[1]}; " in done.output
     assert "suites: nvidia-v4.1, reference-cpu; systems: A100_SXM4_40GBx1, " in done.output
 
 
