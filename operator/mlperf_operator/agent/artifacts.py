@@ -214,8 +214,8 @@ def read_manifest(folder: Folder) -> Manifest:
         files = tuple(Entry(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in content["files"])
         skipped = tuple(Skipped(str(s["path"]), str(s["reason"])) for s in content["skipped"])
     except FileNotFoundError as error:
-        text = "is not there: a run's folder has it once the run has ended and collect has come to its end"
-        raise ArtifactsError(f"{folder.root / MANIFEST} {text}") from error
+        when = "a run's folder has it once the run has ended and collect has come to its end"
+        raise ArtifactsError(f"{folder.root / MANIFEST} is not there: {when}") from error
     except OSError as error:
         raise ArtifactsError(f"{folder.root / MANIFEST} cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:

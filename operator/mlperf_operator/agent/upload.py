@@ -231,9 +231,7 @@ def _problem(target: Target, credentials: Mapping[str, str]) -> str:
         if not _HEADER.fullmatch(credentials[key]):
             return f"{key} holds a space, a line end, or what is no ASCII: copy it again"
     if not _is_endpoint(target.endpoint):
-        return (
-            f"{target.endpoint!r} is no endpoint; possible: http:// or https://, a host, and :port if needed"
-        )
+        return f"{target.endpoint!r} is no endpoint; possible: http:// or https://, a host, and :port if needed"
     if not _BUCKET.fullmatch(target.bucket):
         return f"{target.bucket!r} is no bucket's name; possible: 3 to 63 of a-z, 0-9, - and ."
     return "" if _HEADER.fullmatch(target.region) else f"{target.region!r} is no region; possible: such as us-east-1"
