@@ -232,6 +232,13 @@ def test_the_notes_name_the_image_that_a_first_run_lacks(given: bool) -> None:
     assert ("--set suiteImages.reference-cpu" in notes) is not given
 
 
+def test_the_notes_say_what_a_namespace_with_privileged_runs_must_permit() -> None:
+    told = "kubectl label namespace bench --overwrite pod-security.kubernetes.io/enforce=privileged"
+    options = ["--set", "harnessParity.bench={mlperf-scratch}"]
+    assert told in helm("install", "mine", str(CHART), "--dry-run=client", *options).stdout
+    assert "HarnessParity" not in helm("install", "mine", str(CHART), "--dry-run=client").stdout.partition("NOTES:")[2]
+
+
 def test_no_rendered_manifest_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
     tools("helm")
     assert render_manifests.main(["--check"]) == 0, capsys.readouterr().err
