@@ -95,15 +95,15 @@ def _speaks_of(expectation: Expectation, result: ResultStatus, comparison: Compa
 
 def _miss(expectation: Expectation, results: Sequence[ResultStatus]) -> str:
     label = f"{expectation.benchmark} {expectation.scenario.value} {expectation.metric}"
-    found = [
+    own = [
         (r, r.metric)
         for r in results
-        if (r.benchmark, r.scenario) == (expectation.benchmark, expectation.scenario.value)
-        and r.metric is not None
-        and r.metric.name == expectation.metric
+        if (r.benchmark, r.scenario) == (expectation.benchmark, expectation.scenario.value) and r.metric is not None
     ]
+    found = [(r, metric) for r, metric in own if metric.name == expectation.metric]
     if not found:
-        return f"{label}: no such metric in the results"
+        there = ", ".join(sorted({metric.name for _, metric in own}))
+        return f"{label}: no such metric in the results" + (f"; there is {there}" if there else "")
     result, metric = found[0]
     if result.validity is not Validity.VALID:
         return f"{label}: the result is not VALID"
