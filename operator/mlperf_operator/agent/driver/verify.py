@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from mlperf_operator.agent.driver import judge, record, report
-from mlperf_operator.agent.driver.facts import Facts
+from mlperf_operator.agent.driver.facts import Facts, SmiGpu
 from mlperf_operator.agent.driver.host import Host
 from mlperf_operator.agent.driver.look import look_for
 from mlperf_operator.catalogue import Target
@@ -23,6 +23,9 @@ IDLE_SECONDS = 300.0
 """How often nvidia-smi is asked while nothing computes and everything matches."""
 AGAIN_SECONDS = 10.0
 """How often while something does not match: a fabric needs some time after its manager's start."""
+LEFT_SECONDS = 120.0
+"""How long a power limit must stand with nothing computing, to be one that a run left: a harness sets its own a while
+before its first CUDA context."""
 STALE_SECONDS = 90.0
 """How old the latest look may be. Without persistence daemon nvidia-smi takes long; a hanging one takes longer."""
 _PROGRAMS = ("/usr/bin/nvidia-smi", "/usr/bin/nv-fabricmanager")
@@ -42,6 +45,7 @@ class Verifier:
         self._asked_at = 0.0
         self._seen: Fingerprint | None = None
         self._managed_by: str | None = None
+        self._limited_since: float | None = None
         self.report: NodeReport | None = None
         """The latest report; None before the first step."""
         self._looked_at = time.monotonic()
@@ -54,9 +58,11 @@ class Verifier:
         """
         facts = look_for(self._host, self._target, smi=False, proc=self._proc)
         seen = self._fingerprint(facts)
+        if facts.computing:
+            self._limited_since = None
         if self._full is None or seen != self._seen or self._due(facts, now):
             self._full, self._seen, self._asked_at = look_for(self._host, self._target, proc=self._proc), seen, now
-            self._restore_power_limits()
+            self._restore_power_limits(now)
             self._managed_by = record.managed_by(self._host, facts)
         full = self._full
         facts = replace(facts, smi=full.smi, product=full.product, links_down=full.links_down)
@@ -82,21 +88,33 @@ class Verifier:
     def _due(self, facts: Facts, now: float) -> bool:
         if facts.computing:
             return False
-        matches = self.report is not None and self.report.ready
+        matches = self.report is not None and self.report.ready and self._limited_since is None
         return now - self._asked_at >= (IDLE_SECONDS if matches else AGAIN_SECONDS)
 
-    def _restore_power_limits(self) -> None:
+    def _restore_power_limits(self, now: float) -> None:
         """Put back what a killed run left: MaxQ caps the GPUs and takes that back at its end only."""
         full = self._full
         if full is None or full.smi is None or full.computing or self._target.mode == "Verify":
             return
-        for gpu in full.smi.gpus:
-            usual = gpu.default_power_limit
-            if usual is not None and gpu.power_limit is not None and gpu.power_limit != usual:
-                self._host.say(f"GPU {gpu.index} is limited to {gpu.power_limit:g} W: back to its {usual:g} W")
-                done = self._host.run(["nvidia-smi", "-i", str(gpu.index), "-pl", f"{usual:g}"])
-                if not done.ok:
-                    self._host.say(f"that failed: {done.tail()}")
+        limited = [gpu for gpu in full.smi.gpus if _is_limited(gpu)]
+        since, self._limited_since = self._limited_since, None
+        is_left = self.report is None or (since is not None and now - since >= LEFT_SECONDS)
+        if limited and not is_left:
+            self._limited_since = now if since is None else since
+        for gpu in limited if is_left else ():
+            self._restore(gpu)
+
+    def _restore(self, gpu: SmiGpu) -> None:
+        usual = f"{gpu.default_power_limit:g}"
+        self._host.say(f"GPU {gpu.index} is limited to {gpu.power_limit:g} W: back to its {usual} W")
+        done = self._host.run(["nvidia-smi", "-i", str(gpu.index), "-pl", usual])
+        if not done.ok:
+            self._host.say(f"that failed: {done.tail()}")
+
+
+def _is_limited(gpu: SmiGpu) -> bool:
+    told = gpu.power_limit is not None and gpu.default_power_limit is not None
+    return told and gpu.power_limit != gpu.default_power_limit
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

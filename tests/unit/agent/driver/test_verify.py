@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,31 @@ def test_a_power_limit_that_a_killed_run_left_is_put_back(watch: Watch) -> None:
     assert watch.step().ready
     assert watch.host.ran.count(PUT_BACK) == 1
     assert watch.host.said == ["GPU 3 is limited to 225 W: back to its 400 W"]
+
+
+def test_a_limit_that_appears_later_is_a_harness_own_until_it_has_stood_for_a_while(watch: Watch) -> None:
+    assert watch.step().ready
+    watch.host.answers |= {SMI_ROWS: CAPPED, PUT_BACK: "All done.\n"}
+    watch.step(verify.IDLE_SECONDS)
+    assert PUT_BACK not in watch.host.ran
+    for _ in range(11):
+        watch.step(10)
+    assert PUT_BACK not in watch.host.ran
+    watch.step(10)
+    assert watch.host.ran.count(PUT_BACK) == 1
+
+
+def test_a_benchmark_in_between_begins_the_wait_anew(watch: Watch) -> None:
+    assert watch.step().ready
+    watch.host.answers |= {SMI_ROWS: CAPPED, PUT_BACK: "All done.\n"}
+    watch.step(verify.IDLE_SECONDS)
+    watch.compute()
+    watch.step(verify.LEFT_SECONDS)
+    shutil.rmtree(watch.proc / "4242")
+    watch.step(verify.IDLE_SECONDS)
+    assert PUT_BACK not in watch.host.ran
+    watch.step(verify.LEFT_SECONDS)
+    assert watch.host.ran.count(PUT_BACK) == 1
 
 
 def test_a_power_limit_that_cannot_be_put_back_is_told(watch: Watch) -> None:
