@@ -15,7 +15,6 @@ from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.config_schema import ConfigEntry, ConfigError, SystemConfig, load_yaml, parse_system_config
 from mlperf_operator.gpu_config import built_in_for, value_problems
 from mlperf_operator.resources.overrides import override_files, user_configs
-from mlperf_operator.settings import Settings
 from mlperf_operator.suites import Suite
 
 _OVERRIDE = re.compile(r"(?P<benchmark>[^/=]+)/(?P<scenario>[^/=]+)/(?P<field>[^/=]+)=(?P<value>.*)", re.DOTALL)
@@ -33,15 +32,6 @@ class Request:
     power_setting: str = "MaxP"
     values: Sequence[Path] = ()
     overrides: Sequence[str] = ()
-
-
-def known_suites() -> dict[str, Suite]:
-    """Return the suites by name: the built-in ones, and those of MLPERF_OPERATOR_SUITES_FILE.
-
-    Raises:
-        SettingsError: the settings of the environment are wrong.
-    """
-    return Settings.from_environment().suites()
 
 
 def render(request: Request, suites: Mapping[str, Suite]) -> dict[str, str]:
