@@ -64,15 +64,9 @@ def render(suite: Suite, context: str) -> str:
         suite: A suite with a prebuild.
         context: The folder of scripts in a checkout, for the command that builds it.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - `results` should start at once
+    from mlperf_operator.rendering import template  # noqa: PLC0415 - `results` should start at once
 
-    environment = Environment(
-        loader=PackageLoader("mlperf_operator"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - a Dockerfile, not HTML; the template quotes for the shell
-    )
-    return environment.get_template("Dockerfile.j2").render(suite=suite, context=shlex.quote(printable(context)))
+    return template("Dockerfile.j2").render(suite=suite, context=shlex.quote(printable(context)))
 
 
 def _item(suite: Suite) -> dict[str, Any]:
