@@ -13,7 +13,7 @@ from mlperf_operator.agent.causes import Explained, because
 from mlperf_operator.api.v1alpha1 import AuditStatus, Cause, MLPerfRun, ResultStatus
 from mlperf_operator.observed import Observed, PodRecord
 from mlperf_operator.outcome import Outcome
-from mlperf_operator.resources.stage_plan import requested_pairs
+from mlperf_operator.resources.steps import requested_pairs
 from mlperf_operator.stages import failed_stage
 from mlperf_operator.suites import Suite
 

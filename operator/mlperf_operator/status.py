@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from mlperf_operator import naming
-from mlperf_operator.acceptance import Refusal
 from mlperf_operator.accounts import account
 from mlperf_operator.api.v1alpha1 import (
     Artifacts,
@@ -24,6 +23,7 @@ from mlperf_operator.api.v1alpha1 import (
     TestMode,
 )
 from mlperf_operator.conditions import Facts, conditions, status_of
+from mlperf_operator.limits import Refusal
 from mlperf_operator.observed import Kept, Observed, PodRecord, Report, format_time
 from mlperf_operator.outcome import Outcome, outcome
 from mlperf_operator.resources.volumes import artifacts

@@ -17,7 +17,7 @@ from mlperf_operator.api.v1alpha1 import (
 )
 from mlperf_operator.expectations import expectations_met
 from mlperf_operator.facts import FALSE, TRUE, UNKNOWN, Facts, Policy, Verdict, joined, pending, unverified
-from mlperf_operator.resources.stage_plan import requested_pairs
+from mlperf_operator.resources.steps import requested_pairs
 
 
 def results_valid(facts: Facts) -> Verdict:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.acceptance import Refusal
 from mlperf_operator.api.v1alpha1 import Condition, ConditionStatus, ConditionType, MLPerfRun, ResultStatus
 from mlperf_operator.conditions import Facts, conditions
+from mlperf_operator.limits import Refusal
 from mlperf_operator.observed import Blocked, DriverView
 from mlperf_operator.outcome import Outcome, Phase
 from mlperf_operator.stages import Seen, stage_statuses

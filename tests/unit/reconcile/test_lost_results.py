@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from mlperf_operator.acceptance import Limits
 from mlperf_operator.cluster import ApiError
+from mlperf_operator.limits import Limits
 from unit.reconcile.world import Operator, Trouble, World, new_world
 
 ON_A_CLAIM = {"results": {"claimName": "r"}}
