@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mlperf_operator.advice import advise
+from mlperf_operator.agent.advice import advise
 from mlperf_operator.agent.causes import Explained, because
 from mlperf_operator.agent.doubts import doubt, held
 from mlperf_operator.api.v1alpha1 import AccuracyItem, Cause, Metric, ResultStatus, TestMode, Validity
