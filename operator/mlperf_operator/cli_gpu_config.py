@@ -12,7 +12,7 @@ import typer
 from mlperf_operator.cli_common import Output, failure, known_suites, print_items, printable
 
 if TYPE_CHECKING:
-    from mlperf_operator.config_schema import ConfigEntry
+    from mlperf_operator.gpu_config_schema import ConfigEntry
     from mlperf_operator.suites import Suite
 
 app = typer.Typer(no_args_is_help=True, help="The harness's configuration values: list, render, check.")
@@ -38,8 +38,8 @@ def render(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = None,
 ) -> None:
     """Write the files that a run's ConfigMap carries. Exit code 2 when there can be no such run."""
-    from mlperf_operator.config_tool import Request, write  # noqa: PLC0415 - `results` should start at once
-    from mlperf_operator.config_tool import render as render_files  # noqa: PLC0415
+    from mlperf_operator.gpu_config_tool import Request, write  # noqa: PLC0415 - `results` should start at once
+    from mlperf_operator.gpu_config_tool import render as render_files  # noqa: PLC0415
 
     request = Request(
         system=system,
@@ -65,8 +65,8 @@ def list_configs(
     ),
 ) -> None:
     """Print the systems, benchmarks, scenarios, config versions and power settings that have values."""
-    from mlperf_operator.config_schema import ConfigError  # noqa: PLC0415
-    from mlperf_operator.config_tool import listing  # noqa: PLC0415
+    from mlperf_operator.gpu_config_schema import ConfigError  # noqa: PLC0415
+    from mlperf_operator.gpu_config_tool import listing  # noqa: PLC0415
 
     with _refusals():
         suites = known_suites()
@@ -89,7 +89,7 @@ def check(
     suite: Annotated[str | None, typer.Option(help="Only this suite. Default: each that the file names.")] = None,
 ) -> None:
     """Say whether a file of your own values fits. Exit code 1 when not, 2 when it cannot be read."""
-    from mlperf_operator.config_tool import check as check_file  # noqa: PLC0415
+    from mlperf_operator.gpu_config_tool import check as check_file  # noqa: PLC0415
 
     with _refusals():
         told, problems = check_file(file, known_suites(), suite)
@@ -102,7 +102,7 @@ def check(
 @contextmanager
 def _refusals() -> Iterator[None]:
     """End the program with exit code 2 where something cannot be."""
-    from mlperf_operator.config_schema import ConfigError  # noqa: PLC0415
+    from mlperf_operator.gpu_config_schema import ConfigError  # noqa: PLC0415
 
     try:
         yield

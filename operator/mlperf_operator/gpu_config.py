@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlperf_operator.api.v1alpha1 import ConfigOverride, ConfigVersion, PowerSetting, Scenario
-from mlperf_operator.config_schema import (
+from mlperf_operator.gpu_config_schema import (
     ConfigEntry,
     ConfigError,
     SystemConfig,
@@ -20,7 +20,7 @@ from mlperf_operator.config_schema import (
     over,
     parse_system_config,
 )
-from mlperf_operator.config_values import Place, Value, checked, missing
+from mlperf_operator.gpu_config_values import Place, Value, checked, missing
 from mlperf_operator.rendering import template
 from mlperf_operator.suites import BUILT_IN, Suite
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from mlperf_operator.acceptance import CONFIG_POLICIES, refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRun
-from mlperf_operator.config_schema import ConfigEntry, ConfigError, SystemConfig, load_yaml, parse_system_config
 from mlperf_operator.gpu_config import built_in_for, value_problems
+from mlperf_operator.gpu_config_schema import ConfigEntry, ConfigError, SystemConfig, load_yaml, parse_system_config
 from mlperf_operator.limits import Limits, choices
 from mlperf_operator.resources.overrides import override_files, user_configs
 from mlperf_operator.suites import Suite
