@@ -16,27 +16,11 @@ from mlperf_operator.gpu_config_schema import (
     SystemConfig,
     label,
     load_built_in,
-    merged,
     over,
-    parse_system_config,
 )
 from mlperf_operator.gpu_config_values import Place, Value, checked, missing
 from mlperf_operator.rendering import template
 from mlperf_operator.suites import BUILT_IN, Suite
-
-__all__ = [
-    "ConfigEntry",
-    "ConfigError",
-    "SystemConfig",
-    "Wanted",
-    "built_in_for",
-    "entry_problems",
-    "load_built_in",
-    "merged",
-    "parse_system_config",
-    "render_overrides",
-    "value_problems",
-]
 
 _ACCURACY_TARGETS = {
     ConfigVersion.DEFAULT: "k_99",

@@ -15,7 +15,7 @@ from mlperf_operator.api.v1alpha1 import MLPerfRun, MLPerfRunStatus, to_wire
 from mlperf_operator.cluster import ApiError, Cluster
 from mlperf_operator.driver_keeper import DriverKeeper
 from mlperf_operator.events import event, notes
-from mlperf_operator.gpu_config import ConfigError
+from mlperf_operator.gpu_config_schema import ConfigError
 from mlperf_operator.inputs import InputsReader, NotReadyError
 from mlperf_operator.limits import Limits, Refusal
 from mlperf_operator.logs import RunLogger, bind

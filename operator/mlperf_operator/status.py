@@ -28,9 +28,8 @@ from mlperf_operator.resources.volumes import artifacts
 from mlperf_operator.stages import interrupted, seen, stage_statuses
 from mlperf_operator.suites import Suite
 from mlperf_operator.verdicts.accounts import account
-from mlperf_operator.verdicts.conditions import Facts, conditions, status_of
-
-__all__ = ["is_finished", "next_status", "refused_status"]
+from mlperf_operator.verdicts.conditions import conditions, status_of
+from mlperf_operator.verdicts.facts import Facts
 
 
 def is_finished(status: MLPerfRunStatus) -> bool:

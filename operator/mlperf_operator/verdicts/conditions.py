@@ -14,8 +14,6 @@ from mlperf_operator.resources.containers import RUN
 from mlperf_operator.verdicts.facts import FALSE, TRUE, UNKNOWN, Facts, Policy, Verdict
 from mlperf_operator.verdicts.results import VERDICTS
 
-__all__ = ["POLICIES", "Facts", "conditions", "status_of"]
-
 
 def _accepted(facts: Facts) -> Verdict:
     if facts.refusal is not None:

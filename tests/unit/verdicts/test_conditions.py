@@ -12,7 +12,8 @@ from mlperf_operator.observed import Blocked, DriverView
 from mlperf_operator.outcome import Outcome, Phase
 from mlperf_operator.stages import Seen, stage_statuses
 from mlperf_operator.suites import BUILT_IN
-from mlperf_operator.verdicts.conditions import Facts, conditions
+from mlperf_operator.verdicts.conditions import conditions
+from mlperf_operator.verdicts.facts import Facts
 from unit.core.builders import a100, done, failed, pod, result, run, up_to
 
 ACTIVE = Outcome(Phase.ACTIVE, "Running", "stage run is running")
