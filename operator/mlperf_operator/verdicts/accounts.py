@@ -26,7 +26,6 @@ _BY_OUTCOME = {
 """Reasons of a run's end that say why nothing more was measured (outcome.py)."""
 
 _SIGKILL, _SIGTERM = 137, 143
-_MAX_MESSAGE = 1024
 
 
 @dataclass(frozen=True)
@@ -110,5 +109,5 @@ def _absent_audits(
                     benchmark=benchmark,
                     variant=suite.variant(benchmark, run.spec.config_version),
                     scenario=scenario.value,
-                    message=why.sentence[:_MAX_MESSAGE],
+                    message=why.sentence,
                 )
