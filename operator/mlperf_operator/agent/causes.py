@@ -16,7 +16,7 @@ from mlperf_operator.api.v1alpha1 import MAX_MESSAGE, Cause
 _MAX_LINE = 300
 _MAX_LINES = 64
 _CONTEXT = 100
-_KILLED_CODES = (137, 143)
+KILLED_CODES = (137, 143)
 """128 + the number of SIGKILL and SIGTERM."""
 
 
@@ -120,7 +120,7 @@ def _by_lines(record: Mapping[str, Any], lines: Sequence[str]) -> Cause | None:
     said = next((cause for cause, words in PATTERNS.items() if any(words.search(line) for line in lines)), None)
     if said is not None:
         return Cause(said)
-    return Cause.KILLED if record.get("exitCode") in _KILLED_CODES else None
+    return Cause.KILLED if record.get("exitCode") in KILLED_CODES else None
 
 
 def _by_failure(record: Mapping[str, Any], reason: str) -> Cause:
