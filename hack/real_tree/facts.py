@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mlperf_operator.api.v1alpha1 import PowerSetting, Scenario
-from mlperf_operator.config_values import Place
-from mlperf_operator.gpu_config import Wanted, load_built_in, render_overrides
+from mlperf_operator.gpu_config import Wanted, render_overrides
+from mlperf_operator.gpu_config_schema import load_built_in
+from mlperf_operator.gpu_config_values import Place
 from mlperf_operator.suites import NVIDIA_V4_1, ConfigRule, FieldType, Postcondition, Prebuild, Suite
 from real_tree.registry import Tree, write
 from real_tree.report import Report

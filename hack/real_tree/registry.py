@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlperf_operator.config_schema import ConfigEntry
+from mlperf_operator.gpu_config_schema import ConfigEntry
 from mlperf_operator.suites import Suite
 from real_tree import wanted
 from real_tree.report import Report

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from mlperf_operator.api.v1alpha1 import ConfigVersion, MLPerfRun, PowerSetting
 from mlperf_operator.cluster import Cluster
-from mlperf_operator.config_schema import ConfigEntry
 from mlperf_operator.gpu_config import built_in_for
+from mlperf_operator.gpu_config_schema import ConfigEntry
 from mlperf_operator.inputs import InputsReader
 from mlperf_operator.plan import desired_objects
 from mlperf_operator.settings import Settings

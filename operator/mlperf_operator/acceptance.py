@@ -22,8 +22,6 @@ from mlperf_operator.api.v1alpha1 import (
 from mlperf_operator.limits import Limits, Policy, Refusal, choices
 from mlperf_operator.permissions import PERMISSIONS
 
-__all__ = ["CONFIG_POLICIES", "POLICIES", "Limits", "Policy", "Refusal", "refusal"]
-
 
 def refusal(run: MLPerfRun, limits: Limits, policies: Sequence[Policy] | None = None) -> Refusal | None:
     """Return why the run is refused, by all policies where none are named, or None when it is accepted."""

@@ -7,6 +7,7 @@ import asyncio
 import typer
 
 from mlperf_operator import cli_artifacts, cli_bundle, cli_gpu_config, cli_suite
+from mlperf_operator.cli_common import failure
 from mlperf_operator.cli_results import results
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -38,8 +39,7 @@ def controller() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
     except SettingsError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from error
+        raise failure(*str(error).splitlines()) from error
 
 
 def main() -> None:

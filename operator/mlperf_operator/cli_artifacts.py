@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mlperf_operator.agent.artifacts import MANIFEST, ArtifactsError, Folder, Manifest, Skipped, verify
-from mlperf_operator.cli_results import printable
+from mlperf_operator.cli_common import failure, printable
 
 artifacts = typer.Typer(no_args_is_help=True, help="A run's folder on a results volume: verify it, or upload it.")
 
@@ -55,15 +55,15 @@ def upload(
     folder = Folder(directory)
     own = folder.read(MANIFEST)
     if isinstance(own, Skipped):
-        raise _failure(f"{own.path} {own.reason}", 1)
+        raise failure(f"{own.path} {own.reason}", code=1)
     try:
         uploader = Uploader(target, os.environ, lambda: None)
     except UploadError as error:
-        raise _failure(str(error), 2) from error
+        raise failure(str(error)) from error
     try:
         uploader.send_all(folder, manifest.files, own, patient=False)
     except (ArtifactsError, UploadError) as error:
-        raise _failure(str(error), 1) from error
+        raise failure(str(error), code=1) from error
     typer.echo(target.url)
 
 
@@ -71,14 +71,7 @@ def _verified(directory: Path) -> Manifest:
     try:
         manifest, problems = verify(Folder(directory))
     except ArtifactsError as error:
-        raise _failure(str(error), 2) from error
-    for problem in problems:
-        typer.echo(f"Error: {printable(problem)}", err=True)
+        raise failure(str(error)) from error
     if problems:
-        raise typer.Exit(1)
+        raise failure(*problems, code=1)
     return manifest
-
-
-def _failure(text: str, code: int) -> typer.Exit:
-    typer.echo(f"Error: {printable(text)}", err=True)
-    return typer.Exit(code)

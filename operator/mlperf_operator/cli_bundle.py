@@ -12,7 +12,7 @@ import typer
 
 from mlperf_operator.bundle.make import TODO, make_bundle
 from mlperf_operator.bundle.runs import BundleError
-from mlperf_operator.cli_results import printable
+from mlperf_operator.cli_common import failure, printable
 
 
 class Division(StrEnum):
@@ -64,13 +64,13 @@ def bundle(  # noqa: PLR0913 - a command's options
     testRun, accuracy missed or missing) or the output is there already; 2 when another option cannot be used.
     """
     if not re.fullmatch(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,63}", submitter):
-        raise _failure(f"{submitter!r} cannot name a submitter's folder: letters, digits, _ - . are possible", 2)
+        raise failure(f"{submitter!r} cannot name a submitter's folder: letters, digits, _ - . are possible")
     own = {"division": division, "submitter": submitter, "status": status, "system_type": system_type}
     given = _system(system_json) | {name: str(value) for name, value in own.items() if value is not None}
     try:
         made = make_bundle(runs, output, given, allow_incomplete=allow_incomplete)
     except BundleError as error:
-        raise _failure(str(error), 1) from error
+        raise failure(*str(error).splitlines(), code=1) from error
     for pair in made.pairs:
         typer.echo(printable(f"{pair.variant} {pair.scenario} on {pair.system}, from {pair.run.name}"))
     for text in made.refused:
@@ -87,17 +87,11 @@ def _system(path: Path | None) -> dict[str, Any]:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise _failure(f"{path} cannot be read: {error}", 2) from error
+            raise failure(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
-        raise _failure(f"{path} must hold a JSON object with fields of a system's description", 2)
+        raise failure(f"{path} must hold a JSON object with fields of a system's description")
     fields = {"status": Status.AVAILABLE.value, "system_type": SystemType.DATACENTER.value, **value}
     for name, kind in (("status", Status), ("system_type", SystemType)):
         if fields[name] not in list(kind):
-            raise _failure(f"{path}: {name} {fields[name]!r} is none of {'; '.join(kind)}", 2)
+            raise failure(f"{path}: {name} {fields[name]!r} is none of {'; '.join(kind)}")
     return fields
-
-
-def _failure(text: str, code: int) -> typer.Exit:
-    for line in text.splitlines():
-        typer.echo(f"Error: {printable(line)}", err=True)
-    return typer.Exit(code)

@@ -7,6 +7,7 @@ import asyncio
 import typer
 
 from mlperf_operator import naming
+from mlperf_operator.cli_common import failure
 from mlperf_operator.cluster import LEASES, MLPERF_RUNS, ApiError, Cluster
 from mlperf_operator.settings import Settings, SettingsError
 
@@ -16,12 +17,10 @@ def check() -> None:
     try:
         namespace = Settings.from_environment().namespace
     except SettingsError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from error
+        raise failure(*str(error).splitlines()) from error
     problem = asyncio.run(_problem(namespace))
     if problem:
-        typer.echo(f"Error: {problem}", err=True)
-        raise typer.Exit(1)
+        raise failure(problem, code=1)
     typer.echo("the API serves MLPerfRuns and an operator leads")
 
 

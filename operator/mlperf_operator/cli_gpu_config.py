@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from mlperf_operator.cli_results import Output, printable
+from mlperf_operator.cli_common import Output, failure, known_suites, print_items, printable
 
 if TYPE_CHECKING:
-    from mlperf_operator.config_schema import ConfigEntry
+    from mlperf_operator.gpu_config_schema import ConfigEntry
     from mlperf_operator.suites import Suite
 
 app = typer.Typer(no_args_is_help=True, help="The harness's configuration values: list, render, check.")
@@ -38,8 +38,8 @@ def render(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = None,
 ) -> None:
     """Write the files that a run's ConfigMap carries. Exit code 2 when there can be no such run."""
-    from mlperf_operator.config_tool import Request, write  # noqa: PLC0415 - `results` should start at once
-    from mlperf_operator.config_tool import render as render_files  # noqa: PLC0415
+    from mlperf_operator.gpu_config_tool import Request, write  # noqa: PLC0415 - `results` should start at once
+    from mlperf_operator.gpu_config_tool import render as render_files  # noqa: PLC0415
 
     request = Request(
         system=system,
@@ -51,8 +51,8 @@ def render(  # noqa: PLR0913, PLR0917 - one parameter an option
         values=values or (),
         overrides=override or (),
     )
-    with _Refusals():
-        for path in write(render_files(request, _suites()), output):
+    with _refusals():
+        for path in write(render_files(request, known_suites()), output):
             typer.echo(printable(str(path)))
 
 
@@ -65,11 +65,11 @@ def list_configs(
     ),
 ) -> None:
     """Print the systems, benchmarks, scenarios, config versions and power settings that have values."""
-    from mlperf_operator.config_schema import ConfigError  # noqa: PLC0415
-    from mlperf_operator.config_tool import listing  # noqa: PLC0415
+    from mlperf_operator.gpu_config_schema import ConfigError  # noqa: PLC0415
+    from mlperf_operator.gpu_config_tool import listing  # noqa: PLC0415
 
-    with _Refusals():
-        suites = _suites()
+    with _refusals():
+        suites = known_suites()
         found = listing([s for name, s in sorted(suites.items()) if suite in (None, name)], system)
         if not found:
             systems = sorted({name for s in suites.values() for name in s.systems})
@@ -80,9 +80,7 @@ def list_configs(
     if output is Output.TABLE:
         _print_table(found)
         return
-    items = [_item(*row) for row in found]
-    text = json.dumps(items, indent=2) + "\n" if output is Output.JSON else yaml.safe_dump(items, sort_keys=False)
-    typer.echo(text, nl=False)
+    print_items([_item(*row) for row in found], output)
 
 
 @app.command()
@@ -91,41 +89,25 @@ def check(
     suite: Annotated[str | None, typer.Option(help="Only this suite. Default: each that the file names.")] = None,
 ) -> None:
     """Say whether a file of your own values fits. Exit code 1 when not, 2 when it cannot be read."""
-    from mlperf_operator.config_tool import check as check_file  # noqa: PLC0415
+    from mlperf_operator.gpu_config_tool import check as check_file  # noqa: PLC0415
 
-    with _Refusals():
-        told, problems = check_file(file, _suites(), suite)
-    for problem in problems:
-        typer.echo(f"Error: {printable(problem)}", err=True)
+    with _refusals():
+        told, problems = check_file(file, known_suites(), suite)
     if problems:
-        raise typer.Exit(1)
+        raise failure(*problems, code=1)
     for line in told:
         typer.echo(printable(line))
 
 
-class _Refusals:
-    """Ends the program with exit code 2 where something cannot be."""
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """End the program with exit code 2 where something cannot be."""
+    from mlperf_operator.gpu_config_schema import ConfigError  # noqa: PLC0415
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        from mlperf_operator.config_schema import ConfigError  # noqa: PLC0415
-        from mlperf_operator.settings import SettingsError  # noqa: PLC0415
-
-        if isinstance(error, ConfigError | SettingsError):
-            _refuse(error)
-
-
-def _refuse(error: Exception) -> NoReturn:
-    typer.echo(f"Error: {printable(str(error))}", err=True)
-    raise typer.Exit(2) from error
-
-
-def _suites() -> dict[str, Suite]:
-    from mlperf_operator.config_tool import known_suites  # noqa: PLC0415
-
-    return known_suites()
+    try:
+        yield
+    except ConfigError as error:
+        raise failure(str(error)) from error
 
 
 def _item(suite: Suite, system: str, entry: ConfigEntry) -> dict[str, Any]:

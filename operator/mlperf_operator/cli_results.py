@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from pydantic.alias_generators import to_camel
 
+from mlperf_operator.cli_common import Output, failure, print_items, printable
 from mlperf_operator.results import Result, find_results
 
 _MAX_WIDTH = 40
 """Characters that a column of the table is filled up to; a longer text pushes only its own row."""
-
-
-class Output(StrEnum):
-    """How results are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
 
 
 def results(
@@ -34,29 +24,21 @@ def results(
     try:
         is_folder, exists = folder.is_dir(), folder.exists()
     except OSError as error:
-        raise _refusal(f"{folder} cannot be read: {error.strerror}") from error
+        raise failure(f"{folder} cannot be read: {error.strerror}") from error
     if not is_folder:
-        raise _refusal(f"{folder} is a file; name the folder that it lies in" if exists else f"there is no {folder}")
+        raise failure(f"{folder} is a file; name the folder that it lies in" if exists else f"there is no {folder}")
     found = list(find_results(folder))
     if not found:
-        raise _refusal(
+        raise failure(
             f"there is no result under {folder}: no mlperf_log_summary.txt, mlperf_log_detail.txt, "
             "metadata.json or accuracy.txt"
         )
-    items = [to_item(result) for result in found]
-    if output is Output.JSON:
-        typer.echo(json.dumps(items, indent=2, allow_nan=False))
-    elif output is Output.YAML:
-        typer.echo(yaml.safe_dump(items, sort_keys=False), nl=False)
-    else:
+    if output is Output.TABLE:
         print_table(found)
+    else:
+        print_items([to_item(result) for result in found], output)
     if all(result.error for result in found):
-        raise _refusal(f"none of the {len(found)} results under {folder} can be read")
-
-
-def _refusal(text: str) -> typer.Exit:
-    typer.echo(f"Error: {printable(text)}", err=True)
-    return typer.Exit(2)
+        raise failure(f"none of the {len(found)} results under {folder} can be read")
 
 
 def to_item(result: Result) -> dict[str, Any]:
@@ -101,11 +83,6 @@ def print_table(found: list[Result]) -> None:
         ]
         for text in said:
             typer.echo(printable(f"{result.path}: {text}"))
-
-
-def printable(text: str) -> str:
-    """Return a text that is safe on a terminal: logs and names on disk may hold anything."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def metric_text(result: Result) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from mlperf_operator.cli_results import Output, printable
+from mlperf_operator.cli_common import Output, failure, known_suites, print_items, printable
 
 if TYPE_CHECKING:
     from mlperf_operator.suites import Suite
@@ -23,16 +21,14 @@ def list_suites(
     output: Annotated[Output, typer.Option("-o", "--output", help="Format.")] = Output.TABLE,
 ) -> None:
     """Print the suites, the administrator's beside the built-in ones: image, systems, benchmarks, config versions."""
-    items = [_item(suite) for _, suite in sorted(_suites().items())]
-    if output is Output.JSON:
-        typer.echo(json.dumps(items, indent=2))
-    elif output is Output.YAML:
-        typer.echo(yaml.safe_dump(items, sort_keys=False), nl=False)
-    else:
-        for item in items:
-            typer.echo(printable(item["name"]))
-            for key, value in list(item.items())[1:]:
-                typer.echo(printable(f"  {key}: {', '.join(value) if isinstance(value, list) else value}"))
+    items = [_item(suite) for _, suite in sorted(known_suites().items())]
+    if output is not Output.TABLE:
+        print_items(items, output)
+        return
+    for item in items:
+        typer.echo(printable(item["name"]))
+        for key, value in list(item.items())[1:]:
+            typer.echo(printable(f"  {key}: {', '.join(value) if isinstance(value, list) else value}"))
 
 
 @app.command()
@@ -46,17 +42,18 @@ def dockerfile(
 
     Exit code 2 when the suite needs no such image or the tree is not its tree.
     """
-    found = _suites().get(suite)
+    suites = known_suites()
+    found = suites.get(suite)
     if found is None:
-        _refuse(f"there is no suite {suite}; there are {', '.join(sorted(_suites()))}")
+        raise failure(f"there is no suite {suite}; there are {', '.join(sorted(suites))}")
     if found.prebuild is None:
-        _refuse(f"the prebuild of suite {suite} installs nothing: its image {found.image} is complete as it is")
+        raise failure(f"the prebuild of suite {suite} installs nothing: its image {found.image} is complete as it is")
     folder = found.prebuild.folder
     if tree_path is not None:
         absent = [name for name in found.prebuild.scripts if not (tree_path / folder / name).is_file()]
         absent += [name for name in found.prebuild.files if not list((tree_path / folder).glob(name))]
         if absent:
-            _refuse(f"{tree_path} is not the code tree of suite {suite}: {folder} has no {', '.join(absent)}")
+            raise failure(f"{tree_path} is not the code tree of suite {suite}: {folder} has no {', '.join(absent)}")
     typer.echo(render(found, str(tree_path / folder) if tree_path else f"TREE/{folder}"), nl=False)
 
 
@@ -67,15 +64,9 @@ def render(suite: Suite, context: str) -> str:
         suite: A suite with a prebuild.
         context: The folder of scripts in a checkout, for the command that builds it.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - `results` should start at once
+    from mlperf_operator.rendering import template  # noqa: PLC0415 - `results` should start at once
 
-    environment = Environment(
-        loader=PackageLoader("mlperf_operator"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - a Dockerfile, not HTML; the template quotes for the shell
-    )
-    return environment.get_template("Dockerfile.j2").render(suite=suite, context=shlex.quote(printable(context)))
+    return template("Dockerfile.j2").render(suite=suite, context=shlex.quote(printable(context)))
 
 
 def _item(suite: Suite) -> dict[str, Any]:
@@ -90,18 +81,3 @@ def _item(suite: Suite) -> dict[str, Any]:
         "configVersions": [version.value for version in suite.config_versions],
         "prebuild": "installs what the image lacks" if suite.prebuild is not None else "installs nothing",
     }
-
-
-def _suites() -> dict[str, Suite]:
-    from mlperf_operator.config_tool import known_suites  # noqa: PLC0415 - as above
-    from mlperf_operator.settings import SettingsError  # noqa: PLC0415
-
-    try:
-        return known_suites()
-    except SettingsError as error:
-        _refuse(str(error))
-
-
-def _refuse(text: str) -> NoReturn:
-    typer.echo(f"Error: {printable(text)}", err=True)
-    raise typer.Exit(2)

@@ -10,13 +10,14 @@ import socket
 from typing import Any
 
 from mlperf_operator import handlers, naming
-from mlperf_operator.acceptance import Limits
+from mlperf_operator.catalogue import DriverSettings
 from mlperf_operator.cluster import JOBS, MLPERF_RUNS, PODS, Cluster
 from mlperf_operator.driver_controller import DriverController
 from mlperf_operator.health import Health
 from mlperf_operator.informer import Informer
 from mlperf_operator.inputs import InputsReader
 from mlperf_operator.lease import Lease
+from mlperf_operator.limits import Limits
 from mlperf_operator.logs import RunLogger, bind, configure
 from mlperf_operator.observe import Views
 from mlperf_operator.observed import JobRecord, PodRecord, RunRecord, decode_job, decode_pod, decode_run
@@ -71,16 +72,7 @@ class Controller:
         self._reconciler = Reconciler(
             cluster,
             Views(runs=self.runs.store, jobs=self.jobs, pods=self.pods),
-            Limits(
-                suites=settings.suites(),
-                host_paths=settings.allowed_host_paths,
-                images=settings.allowed_images,
-                drivers=drivers,
-                runtime_class_access=settings.allow_runtime_class_access,
-                code_claims=settings.allowed_code_claims,
-                harness_parity=settings.harness_parity,
-                upload_endpoints=settings.allowed_upload_endpoints,
-            ),
+            _limits(settings, drivers),
             InputsReader(cluster, settings),
             keeper=self._drivers.keeper if self._drivers is not None else None,
         )
@@ -127,6 +119,19 @@ class Controller:
                 self._queue.add(key)
             if self._drivers is not None:
                 self._drivers.resync()
+
+
+def _limits(settings: Settings, drivers: DriverSettings | None) -> Limits:
+    return Limits(
+        suites=settings.suites(),
+        host_paths=settings.allowed_host_paths,
+        images=settings.allowed_images,
+        drivers=drivers,
+        runtime_class_access=settings.allow_runtime_class_access,
+        code_claims=settings.allowed_code_claims,
+        harness_parity=settings.harness_parity,
+        upload_endpoints=settings.allowed_upload_endpoints,
+    )
 
 
 def _log(key: str) -> RunLogger:

@@ -8,37 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from mlperf_operator.api.v1alpha1 import ConfigOverride, ConfigVersion, PowerSetting, Scenario
-from mlperf_operator.config_schema import (
+from mlperf_operator.gpu_config_schema import (
     ConfigEntry,
     ConfigError,
     SystemConfig,
     label,
     load_built_in,
-    merged,
     over,
-    parse_system_config,
 )
-from mlperf_operator.config_values import Place, Value, checked, missing
+from mlperf_operator.gpu_config_values import Place, Value, checked, missing
+from mlperf_operator.rendering import template
 from mlperf_operator.suites import BUILT_IN, Suite
-
-__all__ = [
-    "ConfigEntry",
-    "ConfigError",
-    "SystemConfig",
-    "Wanted",
-    "built_in_for",
-    "entry_problems",
-    "load_built_in",
-    "merged",
-    "parse_system_config",
-    "render_overrides",
-    "value_problems",
-]
 
 _ACCURACY_TARGETS = {
     ConfigVersion.DEFAULT: "k_99",
@@ -143,7 +125,7 @@ def render_overrides(suite: Suite, config: SystemConfig, wanted: Wanted) -> dict
     if config.system not in suite.systems:
         raise ConfigError(f"suite {suite.name} has no system {config.system}; possible: {_choices(suite.systems)}")
     files = {
-        "Makefile.docker": _template("Makefile.docker.j2").render(prebuild=suite.prebuild),
+        "Makefile.docker": template("Makefile.docker.j2").render(prebuild=suite.prebuild),
         "custom_systems/custom_list.py": "custom_systems = {}\n",
     }
     problems: list[str] = []
@@ -194,7 +176,7 @@ def _custom_py(suite: Suite, config: SystemConfig, entry: ConfigEntry, values: M
         *([entry.config_version.value] if entry.config_version is not ConfigVersion.DEFAULT else []),
         *([entry.power_setting.value] if entry.power_setting is not PowerSetting.MAX_P else []),
     ]
-    return _template("custom.py.j2").render(
+    return template("custom.py.j2").render(
         label=entry.label,
         system=name,
         benchmark=entry.benchmark,
@@ -209,20 +191,3 @@ def _custom_py(suite: Suite, config: SystemConfig, entry: ConfigEntry, values: M
 
 def _choices(values: Iterable[str]) -> str:
     return ", ".join(sorted(values)) or "none"
-
-
-@cache
-def _environment() -> Environment:
-    # What is rendered is Python, not HTML: values are escaped by `literal`.
-    environment = Environment(
-        loader=PackageLoader("mlperf_operator"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - see above
-    )
-    environment.filters["literal"] = repr
-    return environment
-
-
-def _template(name: str) -> Template:
-    return _environment().get_template(name)

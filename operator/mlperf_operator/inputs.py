@@ -6,7 +6,7 @@ from importlib import resources
 
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.cluster import CONFIG_MAPS, Cluster
-from mlperf_operator.gpu_config import SystemConfig
+from mlperf_operator.gpu_config_schema import SystemConfig
 from mlperf_operator.observed import Blocked
 from mlperf_operator.plan import Inputs
 from mlperf_operator.resources.job import Images

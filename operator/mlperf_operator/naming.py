@@ -47,6 +47,13 @@ DRIVER_AGENT = "driver-agent"
 
 DRIVER_SELECTOR = f"{COMPONENT_LABEL}={DRIVER_AGENT}"
 
+ACCESS_KEY, SECRET_KEY, SESSION_TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
+CA_BUNDLE = "S3_CA_BUNDLE"
+"""Optional certificates, PEM, of who may sign the store's own, beside those that the image trusts."""
+
+UPLOAD_SECRET_KEYS = (ACCESS_KEY, SECRET_KEY, SESSION_TOKEN, CA_BUNDLE)
+"""Keys of an upload's Secret, and the variables that only `collect` gets; the last two are optional."""
+
 
 def job_name(run: MLPerfRun) -> str:
     """Name of the run's Job: the run's own."""

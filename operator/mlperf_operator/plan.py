@@ -10,9 +10,10 @@ from typing import Any
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.observed import Observed, parse_time
 from mlperf_operator.outcome import run_deadline, start_deadline
-from mlperf_operator.resources import stage_plan
 from mlperf_operator.resources.configmaps import agent_config_map, gpu_config_map
 from mlperf_operator.resources.job import Images, job, recovery_job
+from mlperf_operator.resources.stage_plan import build_plan
+from mlperf_operator.resources.steps import digest
 from mlperf_operator.resources.volumes import claims, outlives_pod
 from mlperf_operator.status import is_finished
 from mlperf_operator.suites import Suite
@@ -72,7 +73,7 @@ Action = Create | SetSuspend | DeleteJob | DeleteRun
 
 def desired_objects(run: MLPerfRun, inputs: Inputs) -> list[dict[str, Any]]:
     """Return the objects of a run in the order in which they are created: the Job last, so that it finds the others."""
-    plan = stage_plan.build_plan(run, inputs.suite, inputs.images.harness)
+    plan = build_plan(run, inputs.suite, inputs.images.harness)
     return [
         *claims(run),
         agent_config_map(run, inputs.suite, plan, inputs.agent_files),
@@ -91,9 +92,7 @@ def desired_objects(run: MLPerfRun, inputs: Inputs) -> list[dict[str, Any]]:
 def config_digest(run: MLPerfRun, inputs: Inputs) -> str:
     """Return the sha256 of everything that the run's Job is made from, but for its names."""
     spec = run.spec.model_dump(mode="json", exclude={"suspend", "ttl_seconds_after_finished"})
-    return stage_plan.digest(
-        [spec, inputs.suite.model_dump(mode="json"), inputs.images.harness, dict(inputs.override_files)]
-    )
+    return digest([spec, inputs.suite.model_dump(mode="json"), inputs.images.harness, dict(inputs.override_files)])
 
 
 def start(run: MLPerfRun, inputs: Inputs) -> list[Action]:

@@ -9,14 +9,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlperf_operator import plan
-from mlperf_operator.acceptance import Limits, Refusal, refusal
+from mlperf_operator.acceptance import refusal
 from mlperf_operator.act import NameTakenError, act
 from mlperf_operator.api.v1alpha1 import MLPerfRun, MLPerfRunStatus, to_wire
 from mlperf_operator.cluster import ApiError, Cluster
 from mlperf_operator.driver_keeper import DriverKeeper
 from mlperf_operator.events import event, notes
-from mlperf_operator.gpu_config import ConfigError
+from mlperf_operator.gpu_config_schema import ConfigError
 from mlperf_operator.inputs import InputsReader, NotReadyError
+from mlperf_operator.limits import Limits, Refusal
 from mlperf_operator.logs import RunLogger, bind
 from mlperf_operator.observe import Observer, Views, given_up
 from mlperf_operator.observed import Blocked, Observed, decode_job

@@ -11,13 +11,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mlperf_operator.api.v1alpha1 import AuditStatus, ResultStatus
+from mlperf_operator.api.v1alpha1 import MAX_MESSAGE, AuditStatus, ResultStatus
 from mlperf_operator.observed import ContainerRecord, Kept, Report
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _URL = re.compile(r"[a-z0-9]+://[!-~]{1,1000}")
 _KINDS = ("result", "audit")
-_MAX_TEXT = 1024
 
 
 class ReportError(Exception):
@@ -116,7 +115,7 @@ def _kept(closing: dict[str, Any]) -> Kept:
     return Kept(
         manifest_sha256=digest if isinstance(digest, str) and _SHA256.fullmatch(digest) else None,
         uploaded_to=url if isinstance(url, str) and _URL.fullmatch(url) else None,
-        upload_error=error[:_MAX_TEXT] if isinstance(error, str) and error else None,
+        upload_error=error[:MAX_MESSAGE] if isinstance(error, str) and error else None,
     )
 
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from mlperf_operator import naming
-from mlperf_operator.acceptance import Refusal
-from mlperf_operator.accounts import account
 from mlperf_operator.api.v1alpha1 import (
     Artifacts,
     ConditionStatus,
@@ -23,14 +21,15 @@ from mlperf_operator.api.v1alpha1 import (
     StageStatus,
     TestMode,
 )
-from mlperf_operator.conditions import Facts, conditions, status_of
+from mlperf_operator.limits import Refusal
 from mlperf_operator.observed import Kept, Observed, PodRecord, Report, format_time
 from mlperf_operator.outcome import Outcome, outcome
 from mlperf_operator.resources.volumes import artifacts
 from mlperf_operator.stages import interrupted, seen, stage_statuses
 from mlperf_operator.suites import Suite
-
-__all__ = ["is_finished", "next_status", "refused_status"]
+from mlperf_operator.verdicts.accounts import account
+from mlperf_operator.verdicts.conditions import conditions, status_of
+from mlperf_operator.verdicts.facts import Facts
 
 
 def is_finished(status: MLPerfRunStatus) -> bool:

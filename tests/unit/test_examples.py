@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlperf_operator.acceptance import Limits, refusal
+from mlperf_operator.acceptance import refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.limits import Limits
 from mlperf_operator.plan import Inputs, desired_objects
 from mlperf_operator.resources.overrides import override_files
 from mlperf_operator.suites import BUILT_IN

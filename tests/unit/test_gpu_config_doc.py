@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from mlperf_operator.acceptance import Limits, refusal
+from mlperf_operator.acceptance import refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRun
-from mlperf_operator.config_tool import check, listing
-from mlperf_operator.gpu_config import load_built_in
+from mlperf_operator.gpu_config_schema import load_built_in
+from mlperf_operator.gpu_config_tool import check, listing
+from mlperf_operator.limits import Limits
 from mlperf_operator.resources.overrides import override_files, user_configs
 from mlperf_operator.suites import BUILT_IN, NVIDIA_V4_1, SystemSpec
 

@@ -21,10 +21,11 @@ DATA = {
         "mlperf_operator/py.typed",
         "mlperf_operator/templates/custom.py.j2",
         "mlperf_operator/templates/Makefile.docker.j2",
+        "mlperf_operator/templates/Dockerfile.j2",
     ),
     *(f"mlperf_operator/gpu_configs/A100_SXM4_{kind}.yaml" for kind in ("40GBx1", "40GBx8", "80GBx8")),
     "mlperf_operator/gpu_configs/CPU_REFERENCE.yaml",
-    "mlperf_operator/baselines/A100_SXM4_40GBx8.yaml",
+    "mlperf_operator/verdicts/baselines/A100_SXM4_40GBx8.yaml",
     *(f"mlperf_operator/agent/wrapper/{name}" for name in read_agent_files()),
 }
 

@@ -17,10 +17,10 @@ SOURCES = (
     *(
         "acceptance.py",
         "permissions.py",
-        "conditions.py",
-        "verdicts.py",
-        "expectations.py",
-        "facts.py",
+        "verdicts/conditions.py",
+        "verdicts/results.py",
+        "verdicts/expectations.py",
+        "verdicts/facts.py",
         "outcome.py",
         "waiting.py",
         "reconcile.py",
@@ -72,7 +72,7 @@ def test_every_reason_of_the_code_is_in_the_page(source: str) -> None:
 def test_each_condition_about_results_has_a_table_with_the_reasons_of_its_policy(
     kind: ConditionType, policy: str
 ) -> None:
-    text = (PACKAGE / "verdicts.py").read_text() + (PACKAGE / "expectations.py").read_text()
+    text = "".join((PACKAGE / "verdicts" / name).read_text() for name in ("results.py", "expectations.py"))
     own = text.partition(f"def {policy}(")[2].partition("\ndef ")[0]
     if kind is ConditionType.EXPECTATIONS_MET:
         own += text.partition("def _none_missed(")[2].partition("\ndef ")[0]

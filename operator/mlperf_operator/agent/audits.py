@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from mlperf_operator.agent.causes import explain
-from mlperf_operator.api.v1alpha1 import AuditStatus, AuditTest
+from mlperf_operator.api.v1alpha1 import MAX_MESSAGE, AuditStatus, AuditTest
 from mlperf_operator.results.accuracy import parse_accuracy
 from mlperf_operator.results.files import Confined
 
-MAX_MESSAGE = 1024
 _MAX_BYTES = 1024**2
 _PERFORMANCE, _ACCURACY = "verify_performance.txt", "verify_accuracy.txt"
 _FILES = {

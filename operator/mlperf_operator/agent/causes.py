@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mlperf_operator.agent.wrapper.evidence import COMPLAINT, PATTERNS
-from mlperf_operator.api.v1alpha1 import Cause
-
-MAX_SENTENCE = 1024
-"""Longest sentence about a missing result, in characters."""
+from mlperf_operator.api.v1alpha1 import MAX_MESSAGE, Cause
 
 _MAX_LINE = 300
 _MAX_LINES = 64
 _CONTEXT = 100
-_KILLED_CODES = (137, 143)
+KILLED_CODES = (137, 143)
 """128 + the number of SIGKILL and SIGTERM."""
 
 
@@ -105,7 +102,7 @@ def explain(record: Mapping[str, Any]) -> Explained:
 def because(cause: Cause, detail: str = "") -> Explained:
     """Return a cause with what happened, the detail that shows it, and what to do next."""
     told = " ".join(detail.split())
-    room = MAX_SENTENCE - len(_HAPPENED[cause]) - len(NEXT_STEPS[cause]) - len(": ; ")
+    room = MAX_MESSAGE - len(_HAPPENED[cause]) - len(NEXT_STEPS[cause]) - len(": ; ")
     middle = f": {told[:room]}" if told else ""
     return Explained(cause, f"{_HAPPENED[cause]}{middle}; {NEXT_STEPS[cause]}")
 
@@ -123,7 +120,7 @@ def _by_lines(record: Mapping[str, Any], lines: Sequence[str]) -> Cause | None:
     said = next((cause for cause, words in PATTERNS.items() if any(words.search(line) for line in lines)), None)
     if said is not None:
         return Cause(said)
-    return Cause.KILLED if record.get("exitCode") in _KILLED_CODES else None
+    return Cause.KILLED if record.get("exitCode") in KILLED_CODES else None
 
 
 def _by_failure(record: Mapping[str, Any], reason: str) -> Cause:

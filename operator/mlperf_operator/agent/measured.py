@@ -9,15 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mlperf_operator.advice import advise
+from mlperf_operator.agent.advice import advise
 from mlperf_operator.agent.causes import Explained, because
 from mlperf_operator.agent.doubts import doubt, held
-from mlperf_operator.api.v1alpha1 import AccuracyItem, Cause, Metric, ResultStatus, TestMode, Validity
+from mlperf_operator.api.v1alpha1 import MAX_MESSAGE, AccuracyItem, Cause, Metric, ResultStatus, TestMode, Validity
 from mlperf_operator.results import Result, find_results
 from mlperf_operator.results.files import Confined
 from mlperf_operator.results.whole import begin_of, cut_short, older_than_its_log
 
-MAX_MESSAGE = 1024
 _MAX_REASON = 560
 """Of LoadGen's reason, so that the advice behind it is not cut off."""
 

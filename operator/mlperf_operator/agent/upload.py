@@ -21,13 +21,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import S3Store
 
 from mlperf_operator.agent.artifacts import MANIFEST, ArtifactsError, Entry, Folder
-
-ACCESS_KEY, SECRET_KEY, SESSION_TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
-CA_BUNDLE = "S3_CA_BUNDLE"
-"""Optional certificates, PEM, of who may sign the store's own, beside those that the image trusts."""
-
-SECRET_KEYS = (ACCESS_KEY, SECRET_KEY, SESSION_TOKEN, CA_BUNDLE)
-"""Keys of the credentials Secret, and variables of the container that uploads; the last two are optional."""
+from mlperf_operator.naming import ACCESS_KEY, CA_BUNDLE, SECRET_KEY, SESSION_TOKEN
 
 PART_BYTES = 8 * 1024 * 1024
 MAX_PARTS = 9_000
@@ -93,7 +87,7 @@ class Uploader:
 
         Args:
             target: Where the copy goes.
-            credentials: SECRET_KEYS, the optional ones absent or empty.
+            credentials: By UPLOAD_SECRET_KEYS, the optional ones absent or empty.
             check: Called before each block and while waiting; raises OutOfTimeError at the end of the time.
 
         Raises:

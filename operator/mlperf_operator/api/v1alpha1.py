@@ -22,6 +22,9 @@ SHORT_NAME = "mlr"
 MAX_NAME_LENGTH = 52
 """Longest metadata.name: the Job has it too, and pods and claims add a suffix to it within 63 characters."""
 
+MAX_MESSAGE = 1024
+"""Longest message about a result, a compliance test or an upload, in characters."""
+
 MAX_TTL_SECONDS = 10 * 365 * 86400
 """Longest ttlSecondsAfterFinished, in seconds: ten years. Beyond the calendar's end there is no date to wait for."""
 
@@ -630,7 +633,7 @@ class ResultStatus(Lenient):
     )
     cause: Cause | None = Field(default=None, description="Why there is no result at all, in one word.")
     missing: str | None = Field(default=None, description="Why there is no result at all.")
-    message: Annotated[str, StringConstraints(max_length=1024)] = Field(
+    message: Annotated[str, StringConstraints(max_length=MAX_MESSAGE)] = Field(
         default="", description="LoadGen's reason for INVALID, and warnings."
     )
 
@@ -644,7 +647,7 @@ class AuditStatus(Lenient):
     scenario: str = Field(description="LoadGen scenario.")
     passed: bool | None = Field(default=None, description="Whether it passed; unset where it was not judged.")
     logs: str | None = Field(default=None, description="Folder of the logs on the artifacts volume.")
-    message: Annotated[str, StringConstraints(max_length=1024)] = Field(
+    message: Annotated[str, StringConstraints(max_length=MAX_MESSAGE)] = Field(
         default="", description="What the verification said, or why there is none."
     )
 
@@ -658,7 +661,7 @@ class Artifacts(Lenient):
         default=None, description="sha256 of manifest.json in that folder, which lists every other file with its own."
     )
     uploaded_to: str | None = Field(default=None, description="URL of the uploaded copy, once it is whole.")
-    upload_error: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
+    upload_error: Annotated[str, StringConstraints(max_length=MAX_MESSAGE)] | None = Field(
         default=None, description="Why there is no uploaded copy, or only a part."
     )
 

@@ -19,6 +19,9 @@ MEASUREMENTS = "config/measurements/PerformanceOnly"
 MAX_FILE_BYTES = 50 * 1024**2
 """Largest file of a submission."""
 
+TESTS = ("TEST01", "TEST05")
+"""Compliance tests that a closed submission of bert or 3d-unet needs (submission_checker.py, v4.1)."""
+
 _VIEWABLE_BYTES, _WHOLE_BYTES = 4096, 10 * 1024
 """Of a longer accuracy log only both ends are kept, as tools/submission/truncate_accuracy_log.py does."""
 
@@ -100,7 +103,7 @@ class Submission:
         (target / "README.md").write_text(_how(pair))
 
     def _compliance(self, pair: Pair, target: Path) -> None:
-        for test in ("TEST01", "TEST05"):
+        for test in TESTS:
             base = f"audits/{pair.benchmark}/{pair.scenario}/{test}"
             inner = f"/{pair.system}/{pair.variant}/{pair.scenario}/{test}/"
             files = [path for path in pair.run.below(base) if inner in path]

@@ -86,8 +86,7 @@ def _systems(submission: Submission, pairs: Sequence[Pair], given: Mapping[str, 
         own = [pair for pair in pairs if pair.system == system]
         first = own[0]
         metadata = first.run.json(f"{first.performance or first.accuracy}/metadata.json")
-        name = {"system_name": f"{system} ({first.run.plan.get('system', '')})".replace(" ()", "")}
-        fields, missing = describe(first.run.node, metadata, {**name, **given})
+        fields, missing = describe(first.run.node, metadata, {"system_name": system, **given})
         file = submission.root / "systems" / f"{system}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(fields, indent=4) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import (
     GpuAccess,
     MLPerfRun,
@@ -28,9 +29,6 @@ GPU_STAGES = ("preflight", RUN)
 GPU_RESOURCE = "nvidia.com/gpu"
 PARITY_CAPABILITIES = ("IPC_LOCK", "SYS_ADMIN", "SYS_TIME")
 """What launch_docker of NVIDIA's Makefile.docker adds; IPC_LOCK stands for its --ulimit memlock=-1."""
-
-UPLOAD_SECRET_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "S3_CA_BUNDLE")
-"""Keys of an upload's Secret, which only `collect` gets, as variables of these names (agent/upload.py reads them)."""
 
 HARNESS_UID = 10001
 """User of suites that need no root; any number but 0 serves."""
@@ -147,7 +145,7 @@ def _upload_credentials(run: MLPerfRun) -> list[dict[str, Any]]:
     secret = run.spec.upload.s3.credentials_secret.name
     return [
         {"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
-        for key in UPLOAD_SECRET_KEYS
+        for key in naming.UPLOAD_SECRET_KEYS
     ]
 
 

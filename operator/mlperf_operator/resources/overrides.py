@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mlperf_operator import gpu_config
 from mlperf_operator.api.v1alpha1 import MLPerfRun
-from mlperf_operator.gpu_config import ConfigError, SystemConfig
+from mlperf_operator.gpu_config import Wanted, built_in_for, render_overrides, value_problems
+from mlperf_operator.gpu_config_schema import ConfigError, SystemConfig, merged, parse_system_config
 from mlperf_operator.resources.steps import requested_pairs
 from mlperf_operator.suites import Suite
 
@@ -34,18 +34,18 @@ def user_configs(texts: Mapping[str, str], suite: Suite, system: str, source: st
     size = sum(len(text.encode(errors="replace")) for text in texts.values())
     if size > MAX_USER_BYTES:
         raise ConfigError(f"{source} has {size} bytes of values; possible: up to {MAX_USER_BYTES}, all files together")
-    parsed = {name: gpu_config.parse_system_config(text, name) for name, text in sorted(texts.items())}
+    parsed = {name: parse_system_config(text, name) for name, text in sorted(texts.items())}
     own = {name: c for name, c in parsed.items() if c.system == system and suite.name in c.suites}
     if not own:
         there = sorted({f"{c.system} of suites {', '.join(c.suites)}" for c in parsed.values()})
         raise ConfigError(
             f"{source} has no values for {system} of suite {suite.name}; it has: {'; '.join(there) or 'no file at all'}"
         )
-    base = gpu_config.built_in_for(suite, system)
+    base = built_in_for(suite, system)
     problems = []
     for name, config in own.items():
-        problems += [f"{name}: {text}" for text in gpu_config.value_problems(suite, config, base)]
-        base = gpu_config.merged(base, [config])
+        problems += [f"{name}: {text}" for text in value_problems(suite, config, base)]
+        base = merged(base, [config])
     if problems:
         raise ConfigError("; ".join(problems))
     return list(own.values())
@@ -57,15 +57,15 @@ def override_files(run: MLPerfRun, suite: Suite, user: Sequence[SystemConfig] = 
     Raises:
         ConfigError: a requested pair has no values, or a value is wrong.
     """
-    config = gpu_config.merged(gpu_config.built_in_for(suite, run.spec.system), user)
+    config = merged(built_in_for(suite, run.spec.system), user)
     if config is None:
         raise ConfigError(
             f"there are no configuration values for {run.spec.system}; give them in gpuConfig.configMapRef"
         )
-    wanted = gpu_config.Wanted(
+    wanted = Wanted(
         pairs=requested_pairs(run, suite),
         version=run.spec.config_version,
         power=run.spec.power_setting,
         overrides=run.spec.gpu_config.overrides if run.spec.gpu_config else (),
     )
-    return gpu_config.render_overrides(suite, config, wanted)
+    return render_overrides(suite, config, wanted)

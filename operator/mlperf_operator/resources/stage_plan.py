@@ -8,18 +8,13 @@ from mlperf_operator.api.v1alpha1 import DriverPolicy, EnvironmentStrategy, MLPe
 from mlperf_operator.resources import fetching
 from mlperf_operator.resources.run_steps import run_steps
 from mlperf_operator.resources.steps import (
-    AGENT_PATH,
     CODE_PATH,
     OVERRIDES_PATH,
     PATHS,
-    Pair,
     Step,
     digest,
-    requested_pairs,
 )
 from mlperf_operator.suites import MakeStep, Prebuild, Suite
-
-__all__ = ["AGENT_PATH", "CODE_PATH", "OVERRIDES_PATH", "PATHS", "Pair", "build_plan", "digest", "requested_pairs"]
 
 ENVIRONMENTS_PATH = f"{PATHS['scratch']}/.mlperf/environments"
 """Where the wrapper keeps what prebuild installed."""

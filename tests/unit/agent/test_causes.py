@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlperf_operator.agent.causes import MAX_SENTENCE, NEXT_STEPS, because, explain
+from mlperf_operator.agent.causes import NEXT_STEPS, because, explain
 from mlperf_operator.agent.wrapper import evidence
-from mlperf_operator.api.v1alpha1 import Cause
+from mlperf_operator.api.v1alpha1 import MAX_MESSAGE, Cause
 
 
 def _record(reason: str = "StageFailed", *telling: str, **more: Any) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_a_cause_follows_from_what_was_recorded(case: str, record: dict[str, Any
 def test_every_cause_has_a_sentence_and_a_next_step_that_fit(cause: Cause) -> None:
     found = because(cause, "x" * 9999)
     assert found.cause is cause
-    assert len(found.sentence) <= MAX_SENTENCE
+    assert len(found.sentence) <= MAX_MESSAGE
     assert found.sentence.endswith(NEXT_STEPS[cause])
     assert "x" * 300 in found.sentence
 
@@ -139,7 +139,7 @@ KEYS = ("reason", "message", "exitCode", "telling", "because", "during", "oomKil
 
 @given(st.dictionaries(st.sampled_from(KEYS), JSON))
 def test_whatever_a_record_holds_a_cause_comes_of_it(record: dict[str, Any]) -> None:
-    assert len(explain(record).sentence) <= MAX_SENTENCE
+    assert len(explain(record).sentence) <= MAX_MESSAGE
 
 
 @pytest.mark.parametrize(

@@ -234,10 +234,10 @@ def test_without_nvidia_smi_there_are_no_gpus_to_tell(tmp_path: Path, monkeypatc
 def test_facts_of_an_earlier_node_stay(tmp_path: Path) -> None:
     path = tmp_path / "node.json"
     for boot in ("one", "one", "two", "three"):
-        path.write_text(keep.write_node(path, {"bootId": boot, "hostname": f"pod-{boot}"}))
+        path.write_text(keep.node_text(path, {"bootId": boot, "hostname": f"pod-{boot}"}))
     found = json.loads(path.read_text())
     assert (found["bootId"], [node["bootId"] for node in found["earlier"]]) == ("three", ["one", "two"])
     path.write_text("damaged")
-    assert json.loads(keep.write_node(path, {"bootId": "four"})) == {"bootId": "four"}
+    assert json.loads(keep.node_text(path, {"bootId": "four"})) == {"bootId": "four"}
     path.write_text("[1]")
-    assert json.loads(keep.write_node(path, {"bootId": "four"})) == {"bootId": "four"}
+    assert json.loads(keep.node_text(path, {"bootId": "four"})) == {"bootId": "four"}

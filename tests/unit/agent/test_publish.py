@@ -14,8 +14,7 @@ import pytest
 from mlperf_operator.agent import publish, upload
 from mlperf_operator.agent.artifacts import MANIFEST, ArtifactsError, Entry, Folder
 from mlperf_operator.agent.publish import Publisher
-from mlperf_operator.agent.upload import SECRET_KEYS, Target, Uploader, UploadError, may_pass, said
-from mlperf_operator.resources.containers import UPLOAD_SECRET_KEYS
+from mlperf_operator.agent.upload import Target, Uploader, UploadError, may_pass, said
 from unit.agent.bench import make_tree
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
@@ -223,10 +222,6 @@ def test_certificates_that_are_none_are_told(root: Path) -> None:
     pem = "-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n"
     own._environment = {**KEYS, "S3_CA_BUNDLE": pem, "AWS_SESSION_TOKEN": "t"}
     assert "uploadError" in own.close()
-
-
-def test_the_container_gets_the_keys_that_are_read() -> None:
-    assert UPLOAD_SECRET_KEYS == SECRET_KEYS
 
 
 def test_a_key_has_no_empty_parts() -> None:

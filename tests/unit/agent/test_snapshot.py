@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.agent.wrapper import delta, roots, snapshot
+from mlperf_operator.agent.wrapper import contents, delta, roots, snapshot, telling
 from unit.agent.bench import make_tree
 from unit.agent.roots_of import base_root, copy, kept, laid, remove, seen
 
@@ -48,7 +48,7 @@ def note(root: Path, store: Path, fresh: Path) -> dict[str, Any]:
 def test_the_note_tells_how_much_it_is_and_what_it_took(note: dict[str, Any], store: Path) -> None:
     assert (note["files"], note["deleted"], note["run"], note["digest"]) == (3, 2, "run-1", "d1")
     assert note["bytes"] == (store / "environment.tar").stat().st_size
-    assert note["sha256"] == snapshot.file_digest(store / "environment.tar")
+    assert note["sha256"] == contents.digest(store / "environment.tar")
     assert {note[key] >= 0 for key in ("prebuildSeconds", "manifestSeconds", "archiveSeconds")} == {True}
     assert "kept 3 files, " in note["said"]
     assert sorted(path.name for path in store.iterdir()) == ["environment.json", "environment.tar"]
@@ -258,20 +258,20 @@ class TestProgram:
         where = {"root": str(fresh), "folder": str(store), "digest": "d1", "sha256": note["sha256"]}
         code, lines = self._run("lay", **where)
         assert code == 0
-        assert lines[-1].startswith(snapshot.FACTS)
-        assert json.loads(lines[-1].removeprefix(snapshot.FACTS))["said"].startswith("laid over")
+        assert lines[-1].startswith(telling.ENVIRONMENT_FACTS)
+        assert json.loads(lines[-1].removeprefix(telling.ENVIRONMENT_FACTS))["said"].startswith("laid over")
 
     def test_it_says_why_it_could_not(self, fresh: Path, store: Path) -> None:
         where = {"root": str(fresh), "folder": str(store), "digest": "d1", "sha256": ""}
         code, lines = self._run("lay", **where)
         assert code == 1
-        assert lines == [f"{snapshot.FINDING}{store}/environment.json is not there; start the run again: "
+        assert lines == [f"{telling.ENVIRONMENT_FINDING}{store}/environment.json is not there; start the run again: "
                          "its prebuild makes the environment anew where it must"]  # fmt: skip
 
     def test_a_system_call_that_fails_is_told_with_its_file(self, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = {"root": "/no/such/root", "folder": "/proc/no", "digest": "d"}
         assert snapshot.main(["before", json.dumps(arguments)]) == 1
-        assert capsys.readouterr().out == f"{snapshot.FINDING}No such file or directory: /proc/no\n"
+        assert capsys.readouterr().out == f"{telling.ENVIRONMENT_FINDING}No such file or directory: /proc/no\n"
 
 
 class TestLibraries:

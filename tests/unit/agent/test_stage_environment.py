@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.agent.wrapper import environment, errors, snapshot, telling
+from mlperf_operator.agent.wrapper import environment, errors, telling
 from mlperf_operator.agent.wrapper.state import Stage
 from unit.agent.bench import Bench, Step, line_with, lines_of, make_tree, shared, step, until
 from unit.agent.roots_of import base_root, remove
@@ -214,10 +214,6 @@ def test_a_program_that_crashes_is_told(bench: Bench, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert bench.run(install(bench), name="prebuild") == 65
     assert bench.told["message"] == "environment: snapshot.py identify ended with 1"
-
-
-def test_both_agree_on_how_their_lines_begin() -> None:
-    assert (snapshot.FINDING, snapshot.FACTS) == (telling.ENVIRONMENT_FINDING, telling.ENVIRONMENT_FACTS)
 
 
 def test_the_run_remembers_which_one_it_has(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mlperf_operator.agent.wrapper import preflight, telling
+from mlperf_operator.agent.wrapper import preflight
 from mlperf_operator.agent.wrapper.state import ACTIONS
 from mlperf_operator.inputs import read_agent_files
 from unit.agent.bench import STAGE_PY, Bench, Step, make_tree, shared, step
@@ -48,10 +48,6 @@ def test_no_file_hides_a_module_of_the_standard_library() -> None:
 def test_the_files_fit_in_a_config_map_together() -> None:
     # The API server takes 1 MiB; plan.json and git's configuration need some of it.
     assert sum(path.stat().st_size for path in FILES) < 512 * 1024
-
-
-def test_both_agree_on_how_their_lines_begin() -> None:
-    assert (preflight.FINDING, preflight.FACTS) == (telling.FINDING, telling.FACTS)
 
 
 def _python310() -> str:

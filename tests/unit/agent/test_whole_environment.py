@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from mlperf_operator.agent.wrapper import stage
-from mlperf_operator.gpu_config import _template
-from mlperf_operator.resources.stage_plan import PATHS, build_plan
-from mlperf_operator.suites import BUILT_IN, Prebuild
+from mlperf_operator.rendering import template
+from mlperf_operator.resources.stage_plan import build_plan
+from mlperf_operator.resources.steps import PATHS
+from mlperf_operator.suites import BUILT_IN, Prebuild, Suite
 from unit.agent.bench import Bench, lines_of, make_tree
 from unit.agent.roots_of import base_root, remove
 from unit.agent.test_whole_plan import MAKEFILE, STAGES
@@ -36,7 +37,7 @@ def container(bench: Bench, other: Bench, tmp_path: Path) -> Path:
     return bench.root
 
 
-def _suite(root: Path) -> object:
+def _suite(root: Path) -> Suite:
     data = Prebuild(
         folder="deps",
         scripts=("install.sh", "remove.sh"),
@@ -54,12 +55,12 @@ def _write_plan(bench: Bench, strategy: str) -> None:
         "testModes": ["PerformanceOnly"],
         "environment": {"strategy": strategy},
     }
-    plan = build_plan(run(spec, uid=bench.uid), suite, "image")  # type: ignore[arg-type]
+    plan = build_plan(run(spec, uid=bench.uid), suite, "image")
     text = json.dumps({**plan, "paths": {**plan["paths"], "root": str(bench.root)}}, sort_keys=True)
     for key, path in {**PATHS, "overrides": "/overrides", "code": "/opt/reference_harness"}.items():
         text = text.replace(f'"{path}', f'"{getattr(bench, key, bench.home / key)}')
     bench.plan_file.write_text(text)
-    rendered = _template("Makefile.docker.j2").render(prebuild=suite.prebuild)  # type: ignore[attr-defined]
+    rendered = template("Makefile.docker.j2").render(prebuild=suite.prebuild)
     make_tree(bench.home / "overrides", {"Makefile.docker": rendered})
     words = {"root": bench.root, "count": bench.scratch / "count", "seen": bench.scratch / "seen"}
     # Every target but the first ones looks for what was installed and what was removed.

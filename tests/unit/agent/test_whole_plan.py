@@ -11,7 +11,8 @@ from mlperf_operator.agent import collect
 from mlperf_operator.agent.wrapper import stage
 from mlperf_operator.observed import ContainerRecord
 from mlperf_operator.report import announced, parse_log
-from mlperf_operator.resources.stage_plan import PATHS, build_plan
+from mlperf_operator.resources.stage_plan import build_plan
+from mlperf_operator.resources.steps import PATHS
 from mlperf_operator.suites import BUILT_IN
 from unit.agent.bench import Bench, make_tree
 from unit.core.builders import run

@@ -12,6 +12,7 @@ from mlperf_operator.agent import upload
 from mlperf_operator.agent.artifacts import ArtifactsError, Folder, write_manifest
 from mlperf_operator.agent.upload import UploadError
 from mlperf_operator.cli import app
+from mlperf_operator.naming import UPLOAD_SECRET_KEYS
 
 RUN = {"namespace": "bench", "name": "a100", "uid": "1111"}
 TO = ["--endpoint", "http://store", "--bucket", "results"]
@@ -55,7 +56,7 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_upload_needs_credentials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in upload.SECRET_KEYS:
+    for key in UPLOAD_SECRET_KEYS:
         monkeypatch.delenv(key, raising=False)
     code, text = run("upload", folder, *TO)
     assert code == 2

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from golden.cases import CASES, Case, objects
 from mlperf_operator.api.v1alpha1 import ConfigVersion
 from mlperf_operator.cli import app
-from mlperf_operator.gpu_config import load_built_in
+from mlperf_operator.gpu_config_schema import load_built_in
 from mlperf_operator.resources.configmaps import key_of
 from mlperf_operator.suites import NVIDIA_V4_1
 

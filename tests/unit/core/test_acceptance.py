@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.acceptance import Limits, refusal
+from mlperf_operator.acceptance import refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.limits import Limits
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import a100, run
 from unit.nodes.builders import SETTINGS

@@ -12,18 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlperf_operator.api.v1alpha1 import ConfigOverride, ConfigVersion, PowerSetting, Scenario
-from mlperf_operator.gpu_config import (
+from mlperf_operator.gpu_config import Wanted, built_in_for, entry_problems, render_overrides, value_problems
+from mlperf_operator.gpu_config_schema import (
     ConfigEntry,
     ConfigError,
     SystemConfig,
-    Wanted,
-    built_in_for,
-    entry_problems,
     load_built_in,
     merged,
     parse_system_config,
-    render_overrides,
-    value_problems,
 )
 from mlperf_operator.suites import BUILT_IN, FieldType, Suite, SystemSpec
 

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mlperf_operator.acceptance import Limits, refusal
+from mlperf_operator.acceptance import refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRun, MLPerfRunSpec
-from mlperf_operator.gpu_config import ConfigError
+from mlperf_operator.gpu_config_schema import ConfigError
+from mlperf_operator.limits import Limits
 from mlperf_operator.plan import Inputs, desired_objects
 from mlperf_operator.resources.overrides import override_files
 from mlperf_operator.suites import BUILT_IN

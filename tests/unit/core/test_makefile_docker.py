@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mlperf_operator.gpu_config import _template
+from mlperf_operator.rendering import template
 from mlperf_operator.suites import NVIDIA_V4_1, Prebuild
 from unit.agent.bench import make_tree
 
@@ -31,7 +31,7 @@ class Tree:
     def __init__(self, folder: Path, prebuild: Prebuild | None) -> None:
         self.folder, self.said = folder, folder.parent / "said"
         make_tree(folder, {**SCRIPTS, "Makefile": "include Makefile.docker\n"})
-        (folder / "Makefile.docker").write_text(_template("Makefile.docker.j2").render(prebuild=prebuild))
+        (folder / "Makefile.docker").write_text(template("Makefile.docker.j2").render(prebuild=prebuild))
         self.temporary = folder.parent / "tmp"
         self.temporary.mkdir()
 
@@ -184,7 +184,7 @@ def test_what_no_recipe_could_hold_is_refused_as_data(wrong: dict[str, Any]) -> 
 def test_nvidias_scripts_and_what_is_left_out_are_those_of_the_tree() -> None:
     data = NVIDIA_V4_1.prebuild
     assert data is not None
-    text = _template("Makefile.docker.j2").render(prebuild=data)
+    text = template("Makefile.docker.j2").render(prebuild=data)
     assert text.index("run bash -e 'install_apt_deps.sh'") < text.index("run bash -e 'install_misc_deps.sh'")
     assert "(install_mxeval_deps)" in text
     assert "docker run" not in text

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.acceptance import Refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRunStatus, ResultStatus, StageState, to_wire
 from mlperf_operator.events import event, notes
+from mlperf_operator.limits import Refusal
 from mlperf_operator.observed import DriverView, Kept, Observed, PodRecord, Report
 from mlperf_operator.status import is_finished, next_status, refused_status, summarize
 from mlperf_operator.suites import BUILT_IN

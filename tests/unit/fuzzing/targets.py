@@ -20,7 +20,7 @@ import yaml
 from mlperf_operator import report, stages
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.cli_results import to_item
-from mlperf_operator.config_schema import ConfigError, parse_system_config
+from mlperf_operator.gpu_config_schema import ConfigError, parse_system_config
 from mlperf_operator.observed import ContainerRecord, PodRecord
 from mlperf_operator.resources.overrides import override_files, user_configs
 from mlperf_operator.results.accuracy import parse_accuracy

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlperf_operator.config_schema import ConfigError, parse_system_config
+from mlperf_operator.gpu_config_schema import ConfigError, parse_system_config
 from unit.fuzzing.targets import TARGETS
 
 JUNK = st.one_of(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.acceptance import Limits
 from mlperf_operator.cluster import ApiError
+from mlperf_operator.limits import Limits
 from mlperf_operator.naming import MANAGER
 from mlperf_operator.observed import format_time
 from mlperf_operator.suites import BUILT_IN

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from mlperf_operator.acceptance import Limits
 from mlperf_operator.cluster import ApiError
+from mlperf_operator.limits import Limits
 from unit.reconcile.world import Operator, Trouble, World, new_world
 
 ON_A_CLAIM = {"results": {"claimName": "r"}}
@@ -138,9 +138,14 @@ async def test_a_failed_run_ends_without_results_when_its_node_is_gone() -> None
 BOTH = {"testModes": ["PerformanceOnly", "AccuracyOnly"]}
 
 
-def _cut(world: World, pod: str) -> None:
-    """Take the end of collect's log away, as a full disk of the node does."""
+async def _with_a_cut_log(world: World) -> tuple[Operator, str]:
+    """Let a run's pod end without the end of collect's log, as a full disk of the node does; return the pod too."""
+    operator = Operator(world)
+    await operator.reconcile()
+    pod = world.start_pod()
+    world.end_pod(pod)
     world.logs[pod] = world.logs[pod].partition("\n")[0] + "\n"
+    return operator, pod
 
 
 def _causes(world: World) -> list[tuple[str, str | None, str | None]]:
@@ -150,11 +155,7 @@ def _causes(world: World) -> list[tuple[str, str | None, str | None]]:
 
 async def test_a_failed_run_whose_log_is_cut_keeps_what_was_measured_and_names_the_rest() -> None:
     world = new_world(BOTH)
-    operator = Operator(world)
-    await operator.reconcile()
-    pod = world.start_pod()
-    world.end_pod(pod)
-    _cut(world, pod)
+    operator, _ = await _with_a_cut_log(world)
     world.end_job("Failed", "PodFailurePolicy")
     await operator.reconcile()
     assert _causes(world) == [("PerformanceOnly", "VALID", None), ("AccuracyOnly", None, "NotMeasured")]
@@ -166,11 +167,7 @@ async def test_a_failed_run_whose_log_is_cut_keeps_what_was_measured_and_names_t
 
 async def test_the_log_of_a_run_that_still_ends_is_not_read_by_halves() -> None:
     world = new_world()
-    operator = Operator(world)
-    await operator.reconcile()
-    pod = world.start_pod()
-    world.end_pod(pod)
-    _cut(world, pod)
+    operator, pod = await _with_a_cut_log(world)
     world.objects["Pod", pod]["status"]["phase"] = "Running"
     world.end_job("Failed", "PodFailurePolicy")
     await operator.reconcile()
@@ -184,11 +181,7 @@ async def test_the_log_of_a_run_that_still_ends_is_not_read_by_halves() -> None:
 
 async def test_a_complete_run_whose_log_is_cut_is_never_a_success_and_keeps_what_can_be_read() -> None:
     world = new_world()
-    operator = Operator(world)
-    await operator.reconcile()
-    pod = world.start_pod()
-    world.end_pod(pod)
-    _cut(world, pod)
+    operator, _ = await _with_a_cut_log(world)
     world.end_job()
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "ResultsNotCollected")
@@ -202,11 +195,7 @@ async def test_a_complete_run_whose_log_is_cut_is_never_a_success_and_keeps_what
 
 async def test_a_part_is_asked_for_again_while_the_kubelet_may_answer() -> None:
     world = new_world()
-    operator = Operator(world)
-    await operator.reconcile()
-    pod = world.start_pod()
-    world.end_pod(pod)
-    _cut(world, pod)
+    operator, _ = await _with_a_cut_log(world)
     world.end_job("Failed", "PodFailurePolicy")
     world.troubles = [None, Trouble(ApiError(502, "BadGateway", "kubelet is busy"))]
     with pytest.raises(ApiError):

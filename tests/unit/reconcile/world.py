@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar, cast
 
-from mlperf_operator.acceptance import Limits
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.cluster import ApiError, Cluster, Resource
 from mlperf_operator.inputs import InputsReader
+from mlperf_operator.limits import Limits
 from mlperf_operator.naming import RUN_UID_LABEL
 from mlperf_operator.observe import Views
 from mlperf_operator.observed import JobRecord, PodRecord, RunRecord, decode_job, decode_pod, decode_run, format_time

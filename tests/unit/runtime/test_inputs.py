@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from mlperf_operator import gpu_config
 from mlperf_operator.cluster import Cluster, Resource
-from mlperf_operator.gpu_config import ConfigError
+from mlperf_operator.gpu_config_schema import ConfigError
 from mlperf_operator.inputs import InputsReader, NotReadyError
+from mlperf_operator.resources import overrides
 from mlperf_operator.resources.overrides import MAX_USER_BYTES
 from mlperf_operator.settings import Settings
 from mlperf_operator.suites import BUILT_IN
@@ -101,7 +101,7 @@ async def test_a_config_map_that_would_hold_the_operator_up_is_not_even_parsed(m
     padding = "#" * (MAX_USER_BYTES - len(VALUES.format(system="CPU_REFERENCE")))
     fits = {"a.yaml": VALUES.format(system="CPU_REFERENCE") + padding}
     assert (await _reader(fits).read(run(MINE), SUITE)).override_files
-    monkeypatch.setattr(gpu_config, "parse_system_config", None)
+    monkeypatch.setattr(overrides, "parse_system_config", None)
     with pytest.raises(ConfigError, match=f"ConfigMap mine has {MAX_USER_BYTES + 2} bytes .* up to {MAX_USER_BYTES}"):
         await _reader({**fits, "b.yaml": "é"}).read(run(MINE), SUITE)
 

@@ -45,10 +45,9 @@ def run_harness(stage: Stage, step: Step) -> bool:
             write_record(stage, step, started, error)
         raise error from caught
     finally:
-        settings = "LoadGen's settings"
         if "powerSetting" in step["result"]:
             restore_power()
-        kept(settings, lambda: keep.copy_measurements(stage.results, stage.work, step["result"]))
+        kept("LoadGen's settings", lambda: keep.copy_measurements(stage.results, stage.work, step["result"]))
     write_record(stage, step, started, None)
     return False
 

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from mlperf_operator.agent.wrapper.files import read_object
+
 HEAD_BYTES = 32 * 1024 * 1024
 """Size at which a stage's log goes on in its first tail file."""
 
@@ -203,13 +205,9 @@ def gpu_facts(text: str) -> list[dict[str, str]]:
     return [{name: cell for name, cell in row.items() if not cell.startswith("[")} for row in known]
 
 
-def write_node(path: Path, facts: dict[str, Any]) -> str:
-    """Return node.json's text with the facts of earlier attempts kept."""
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = {}
-    return json.dumps(merge_earlier(facts, before if isinstance(before, dict) else {}), indent=1, sort_keys=True) + "\n"
+def node_text(path: Path, facts: dict[str, Any]) -> str:
+    """Return node.json's new text, in which the facts of earlier attempts are kept."""
+    return json.dumps(merge_earlier(facts, read_object(path)), indent=1, sort_keys=True) + "\n"
 
 
 def _ask(*arguments: str) -> str:

@@ -22,6 +22,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+if not __package__:
+    # In the run's pod.
+    import as_package  # type: ignore[import-not-found]  # noqa: F401
+
+from mlperf_operator.agent.wrapper.telling import FACTS, FINDING
+
 _MODE, _ERRORS = "ecc.mode.current", "ecc.errors.uncorrected.volatile.total"
 _COLUMNS = (
     *("index", "name", "driver_version", "mig.mode.current", "compute_mode"),
@@ -61,12 +67,6 @@ _CUDA_MEANING = {
     "999": "unknown: see whether the node has the module nvidia_uvm loaded",
 }
 """CUresult of cuda.h in words that help."""
-
-FACTS = "[preflight] facts: "
-"""How the line begins that holds what was seen, as JSON; stage.py looks for it."""
-
-FINDING = "[preflight] finding: "
-"""How a line begins that says what is wrong; stage.py looks for it."""
 
 
 def look(checks: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:

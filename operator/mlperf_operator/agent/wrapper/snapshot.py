@@ -7,16 +7,13 @@ prints what it does, then a line with what it found. Ends with 1 after a line th
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,9 @@ if not __package__:
     # In the run's pod.
     import as_package  # type: ignore[import-not-found]  # noqa: F401
 
+from mlperf_operator.agent.wrapper import contents
 from mlperf_operator.agent.wrapper.delta import Root, SnapshotError, write_archive
+from mlperf_operator.agent.wrapper.files import read_object, utc_now, write_atomically
 from mlperf_operator.agent.wrapper.roots import (
     EXCLUDED,
     FORMAT,
@@ -36,12 +35,7 @@ from mlperf_operator.agent.wrapper.roots import (
     scan,
     write_manifest,
 )
-
-FACTS = "[environment] facts: "
-"""How the line begins that holds what was found, as JSON; stage.py looks for it."""
-
-FINDING = "[environment] finding: "
-"""How the line begins that says why it could not; stage.py looks for it."""
+from mlperf_operator.agent.wrapper.telling import ENVIRONMENT_FACTS, ENVIRONMENT_FINDING
 
 ARCHIVE, NOTE, MANIFEST = "environment.tar", "environment.json", "before.jsonl"
 """Files of an environment's folder. The note comes last and names the archive's checksum: without it there is none."""
@@ -53,56 +47,23 @@ _DIRTY = (
 
 
 def write_note(path: Path, content: dict[str, Any]) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that a folder's names outlast a power cut."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-def read_note(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; empty when there is none to be read."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    """Write the note of an environment, or the mark on a root."""
+    write_atomically(path, json.dumps(content, sort_keys=True))
 
 
 def problem_of(folder: Path) -> str | None:
     """Return what is wrong with a kept environment; None: it is whole, by checksum."""
-    note = read_note(folder / NOTE)
+    note = read_object(folder / NOTE)
     if not note:
         return f"{folder / NOTE} is not there"
     try:
         if (folder / ARCHIVE).stat().st_size != note.get("bytes"):
             return f"{folder / ARCHIVE} is cut or was changed"
-        if file_digest(folder / ARCHIVE) != note.get("sha256"):
+        if contents.digest(folder / ARCHIVE) != note.get("sha256"):
             return f"{folder / ARCHIVE} is damaged: it has another sha256 than when it was kept"
     except FileNotFoundError:
         return f"{folder / ARCHIVE} is not there"
     return None
-
-
-def file_digest(path: Path) -> str:
-    """Return a file's sha256 in hex."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            found.update(block)
-    return found.hexdigest()
 
 
 def say(text: str) -> None:
@@ -117,7 +78,7 @@ def identify(root: str) -> dict[str, Any]:
 
 def check(folder: str) -> dict[str, Any]:
     """Return what is wrong with a kept environment, its note, and its numbers in words."""
-    problem, note = problem_of(Path(folder)), read_note(Path(folder) / NOTE)
+    problem, note = problem_of(Path(folder)), read_object(Path(folder) / NOTE)
     return {"problem": problem, "note": note, "said": counts(note) if problem is None else ""}
 
 
@@ -128,7 +89,7 @@ def before(root: str, folder: str, digest: str) -> dict[str, Any]:
         SnapshotError: this root is not as its image has it.
     """
     started, place = time.monotonic(), Path(folder)
-    if read_note(Path(root) / MARK):
+    if read_object(Path(root) / MARK):
         raise SnapshotError(_DIRTY)
     if place.exists():
         shutil.rmtree(place)
@@ -166,7 +127,7 @@ def keep(root: str, folder: str, digest: str, base: str, run: str) -> dict[str, 
         "manifestSeconds": round(scanned - began, 1),
         "archiveSeconds": round(time.time() - scanned, 1),
         "run": run,
-        "finishedAt": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "finishedAt": utc_now(),
     }
     write_note(place / NOTE, note)
     write_note(Path(root) / MARK, {"state": "laid", "digest": digest})
@@ -189,7 +150,7 @@ def lay(root: str, folder: str, digest: str, sha256: str) -> dict[str, Any]:
         SnapshotError: it is damaged, or of another base, or this root has something else already; nothing was changed.
     """
     started, top, place = time.monotonic(), Path(root), Path(folder)
-    mark, note = read_note(top / MARK), read_note(place / NOTE)
+    mark, note = read_object(top / MARK), read_object(place / NOTE)
     if mark == {"state": "laid", "digest": digest}:
         say("is there already in this container")
         return {"said": "is there already in this container"}
@@ -249,9 +210,9 @@ def main(argv: list[str]) -> int:
         found = COMMANDS[argv[0]](**json.loads(argv[1]))
     except (SnapshotError, OSError, tarfile.TarError) as error:
         text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
-        print(f"{FINDING}{text}", flush=True)
+        print(f"{ENVIRONMENT_FINDING}{text}", flush=True)
         return 1
-    print(FACTS + json.dumps(found), flush=True)
+    print(ENVIRONMENT_FACTS + json.dumps(found), flush=True)
     return 0
 
 

@@ -49,7 +49,7 @@ def note_node(stage: Stage, step: Step) -> None:
     """Leave what this container shows of its node, for whoever reads the results."""
     facts = keep.node_facts(gpus=step["checks"].get("gpu") is not None, storage=[stage.scratch, stage.results])
     path = stage.results / "node.json"
-    write_atomically(path, keep.write_node(path, facts))
+    write_atomically(path, keep.node_text(path, facts))
 
 
 def run_step(stage: Stage, step: Step) -> bool:

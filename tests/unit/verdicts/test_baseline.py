@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from mlperf_operator.api.v1alpha1 import PowerSetting, ResultStatus
-from mlperf_operator.baseline import Baseline, compare, load_baselines
 from mlperf_operator.suites import BUILT_IN
+from mlperf_operator.verdicts.baseline import Baseline, compare, load_baselines
 from unit.core.builders import result
 
 RATE: dict[str, Any] = {

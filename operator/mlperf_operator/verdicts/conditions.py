@@ -1,6 +1,6 @@
 """The run's conditions: one pure policy each, facts in, status, reason and message out.
 
-Here are those of a run's life; what is said about its results is in verdicts.py.
+Here are those of a run's life; what is said about its results is in results.py.
 """
 
 from __future__ import annotations
@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mlperf_operator.api.v1alpha1 import Condition, ConditionStatus, ConditionType, DriverPolicy, StageState
-from mlperf_operator.facts import FALSE, TRUE, UNKNOWN, Facts, Policy, Verdict
 from mlperf_operator.observed import DriverView
 from mlperf_operator.outcome import Phase
 from mlperf_operator.resources.containers import RUN
-from mlperf_operator.verdicts import VERDICTS
-
-__all__ = ["POLICIES", "Facts", "conditions", "status_of"]
+from mlperf_operator.verdicts.facts import FALSE, TRUE, UNKNOWN, Facts, Policy, Verdict
+from mlperf_operator.verdicts.results import VERDICTS
 
 
 def _accepted(facts: Facts) -> Verdict:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.acceptance import Refusal
 from mlperf_operator.api.v1alpha1 import Condition, ConditionStatus, ConditionType, MLPerfRun, ResultStatus
-from mlperf_operator.conditions import Facts, conditions
+from mlperf_operator.limits import Refusal
 from mlperf_operator.observed import Blocked, DriverView
 from mlperf_operator.outcome import Outcome, Phase
 from mlperf_operator.stages import Seen, stage_statuses
 from mlperf_operator.suites import BUILT_IN
+from mlperf_operator.verdicts.conditions import conditions
+from mlperf_operator.verdicts.facts import Facts
 from unit.core.builders import a100, done, failed, pod, result, run, up_to
 
 ACTIVE = Outcome(Phase.ACTIVE, "Running", "stage run is running")

@@ -15,9 +15,9 @@ from mlperf_operator.api.v1alpha1 import (
     TestMode,
     Validity,
 )
-from mlperf_operator.expectations import expectations_met
-from mlperf_operator.facts import FALSE, TRUE, UNKNOWN, Facts, Policy, Verdict, joined, pending, unverified
-from mlperf_operator.resources.stage_plan import requested_pairs
+from mlperf_operator.resources.steps import requested_pairs
+from mlperf_operator.verdicts.expectations import expectations_met
+from mlperf_operator.verdicts.facts import FALSE, TRUE, UNKNOWN, Facts, Policy, Verdict, joined, pending, unverified
 
 
 def results_valid(facts: Facts) -> Verdict:

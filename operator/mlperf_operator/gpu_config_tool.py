@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mlperf_operator.acceptance import CONFIG_POLICIES, Limits, refusal
+from mlperf_operator.acceptance import CONFIG_POLICIES, refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRun
-from mlperf_operator.config_schema import ConfigEntry, ConfigError, SystemConfig, load_yaml, parse_system_config
 from mlperf_operator.gpu_config import built_in_for, value_problems
+from mlperf_operator.gpu_config_schema import ConfigEntry, ConfigError, SystemConfig, load_yaml, parse_system_config
+from mlperf_operator.limits import Limits, choices
 from mlperf_operator.resources.overrides import override_files, user_configs
-from mlperf_operator.settings import Settings
 from mlperf_operator.suites import Suite
 
 _OVERRIDE = re.compile(r"(?P<benchmark>[^/=]+)/(?P<scenario>[^/=]+)/(?P<field>[^/=]+)=(?P<value>.*)", re.DOTALL)
@@ -33,15 +33,6 @@ class Request:
     power_setting: str = "MaxP"
     values: Sequence[Path] = ()
     overrides: Sequence[str] = ()
-
-
-def known_suites() -> dict[str, Suite]:
-    """Return the suites by name: the built-in ones, and those of MLPERF_OPERATOR_SUITES_FILE.
-
-    Raises:
-        SettingsError: the settings of the environment are wrong.
-    """
-    return Settings.from_environment().suites()
 
 
 def render(request: Request, suites: Mapping[str, Suite]) -> dict[str, str]:
@@ -117,7 +108,7 @@ def check(path: Path, suites: Mapping[str, Suite], only: str | None = None) -> t
     for name, text in sorted(read_texts(path).items()):
         config = parse_system_config(text, name)
         unknown = sorted(set(config.suites) - set(suites))
-        problems += [f"{name}: there is no suite {other}; possible: {_choices(suites)}" for other in unknown]
+        problems += [f"{name}: there is no suite {other}; possible: {choices(suites)}" for other in unknown]
         for suite in [wanted] if wanted else [suites[s] for s in config.suites if s in suites]:
             base = built_in_for(suite, config.system)
             problems += [f"{name}: {text}" for text in value_problems(suite, config, base)]
@@ -158,7 +149,7 @@ def read_texts(path: Path) -> dict[str, str]:
 
 def _suite(name: str, suites: Mapping[str, Suite]) -> Suite:
     if name not in suites:
-        raise ConfigError(f"there is no suite {name}; possible: {_choices(suites)}")
+        raise ConfigError(f"there is no suite {name}; possible: {choices(suites)}")
     return suites[name]
 
 
@@ -189,7 +180,7 @@ def _benchmarks(request: Request, suite: Suite) -> list[dict[str, Any]]:
     fitting = {name: [s for s in has if s in (request.scenarios or has)] for name, has in own.items()}
     if not any(fitting.values()):
         possible = {scenario for has in own.values() for scenario in has}
-        raise ConfigError(f"suite {suite.name} has no {', '.join(request.scenarios)}; possible: {_choices(possible)}")
+        raise ConfigError(f"suite {suite.name} has no {', '.join(request.scenarios)}; possible: {choices(possible)}")
     return [{"name": name, "scenarios": has} for name, has in fitting.items() if has]
 
 
@@ -200,7 +191,3 @@ def _override(text: str) -> dict[str, str]:
             f"override {text} must be benchmark/Scenario/field=value, as bert/Server/server_target_qps=24000"
         )
     return found.groupdict()
-
-
-def _choices(values: Iterable[str]) -> str:
-    return ", ".join(sorted(values)) or "none"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.accounts import account
 from mlperf_operator.api.v1alpha1 import AuditStatus, ResultStatus
 from mlperf_operator.observed import ContainerRecord, Observed, PodRecord, Report
 from mlperf_operator.outcome import Outcome, Phase
 from mlperf_operator.suites import BUILT_IN
+from mlperf_operator.verdicts.accounts import account
 from unit.core.builders import a100, done, failed, pod, result, up_to
 
 SUITE = BUILT_IN["nvidia-v4.1"]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mlperf_operator.agent.causes import Explained, because
+from mlperf_operator.agent.causes import KILLED_CODES, Explained, because
 from mlperf_operator.api.v1alpha1 import AuditStatus, Cause, MLPerfRun, ResultStatus
 from mlperf_operator.observed import Observed, PodRecord
 from mlperf_operator.outcome import Outcome
-from mlperf_operator.resources.stage_plan import requested_pairs
+from mlperf_operator.resources.steps import requested_pairs
 from mlperf_operator.stages import failed_stage
 from mlperf_operator.suites import Suite
 
@@ -24,9 +24,6 @@ _BY_OUTCOME = {
     "ScratchFull": Cause.SCRATCH_FULL,
 }
 """Reasons of a run's end that say why nothing more was measured (outcome.py)."""
-
-_SIGKILL, _SIGTERM = 137, 143
-_MAX_MESSAGE = 1024
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def _cause(pod: PodRecord | None, reached: Outcome) -> Cause:
     if container.reason == "OOMKilled":
         return Cause.OUT_OF_MEMORY
     # The wrapper ends with 64 or 65; by a signal it was somebody else who ended it.
-    return Cause.KILLED if container.exit_code in (_SIGKILL, _SIGTERM) else Cause.NOT_MEASURED
+    return Cause.KILLED if container.exit_code in KILLED_CODES else Cause.NOT_MEASURED
 
 
 def _retold(result: ResultStatus, why: Explained) -> ResultStatus:
@@ -110,5 +107,5 @@ def _absent_audits(
                     benchmark=benchmark,
                     variant=suite.variant(benchmark, run.spec.config_version),
                     scenario=scenario.value,
-                    message=why.sentence[:_MAX_MESSAGE],
+                    message=why.sentence,
                 )

@@ -73,7 +73,7 @@ class Baseline(Strict):
 @cache
 def load_baselines() -> Mapping[str, Baseline]:
     """Return the operator's own figures by system."""
-    folder = resources.files("mlperf_operator").joinpath("baselines")
+    folder = resources.files("mlperf_operator.verdicts").joinpath("baselines")
     texts = [file.read_text(encoding="utf-8") for file in folder.iterdir() if file.name.endswith(".yaml")]
     found = [Baseline.model_validate(yaml.safe_load(text)) for text in texts]
     return {baseline.system: baseline for baseline in found}

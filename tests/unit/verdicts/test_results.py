@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator import verdicts
 from mlperf_operator.api.v1alpha1 import AuditStatus, ConditionStatus, MLPerfRun, ResultStatus
-from mlperf_operator.expectations import expectations_met
-from mlperf_operator.facts import Facts, Policy
 from mlperf_operator.outcome import Outcome, Phase
 from mlperf_operator.suites import BUILT_IN
+from mlperf_operator.verdicts.expectations import expectations_met
+from mlperf_operator.verdicts.facts import Facts, Policy
+from mlperf_operator.verdicts.results import VERDICTS, accuracy_met, audits_passed, results_valid
 from unit.core.builders import a100, result, run
 
 T, F, U = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -301,10 +301,10 @@ AUDITS_PASSED: list[Row] = [
 ]
 
 TABLES = {
-    verdicts.results_valid: RESULTS_VALID,
-    verdicts.accuracy_met: ACCURACY_MET,
+    results_valid: RESULTS_VALID,
+    accuracy_met: ACCURACY_MET,
     expectations_met: EXPECTATIONS_MET,
-    verdicts.audits_passed: AUDITS_PASSED,
+    audits_passed: AUDITS_PASSED,
 }
 
 
@@ -320,4 +320,4 @@ def test_a_verdict_says_what_the_facts_say(policy: Policy, row: Row) -> None:
 
 
 def test_every_verdict_is_in_a_table() -> None:
-    assert set(TABLES) == set(verdicts.VERDICTS.values())
+    assert set(TABLES) == set(VERDICTS.values())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from mlperf_operator.acceptance import Refusal
 from mlperf_operator.api.v1alpha1 import AuditStatus, ConditionStatus, MLPerfRun, ResultStatus, StageStatus
+from mlperf_operator.limits import Refusal
 from mlperf_operator.observed import Blocked, DriverView
 from mlperf_operator.outcome import Outcome
 from mlperf_operator.stages import Seen

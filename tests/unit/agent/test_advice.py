@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlperf_operator.advice import advise
+from mlperf_operator.agent.advice import advise
 from mlperf_operator.results import LoadgenFacts, Metric, Percentile, Result, read_result
 
 SAMPLES = Path(__file__).resolve().parents[4] / "shared/samples/results"

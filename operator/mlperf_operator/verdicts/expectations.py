@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from mlperf_operator.api.v1alpha1 import BaselinePolicy, Expectation, ResultStatus, TestMode, Validity
-from mlperf_operator.baseline import Baseline, Comparison, compare, load_baselines
-from mlperf_operator.facts import FALSE, TRUE, UNKNOWN, Facts, Verdict, joined, pending, unverified
 from mlperf_operator.suites import BUILT_IN
+from mlperf_operator.verdicts.baseline import Baseline, Comparison, compare, load_baselines
+from mlperf_operator.verdicts.facts import FALSE, TRUE, UNKNOWN, Facts, Verdict, joined, pending, unverified
 
 LOOK_AT = (
     "look at clocks, power limit and temperature of every GPU (nvidia-smi -q), at what else uses the node, and at the "
