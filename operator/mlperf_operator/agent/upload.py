@@ -21,7 +21,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import S3Store
 
 from mlperf_operator.agent.artifacts import MANIFEST, ArtifactsError, Entry, Folder
-from mlperf_operator.naming import ACCESS_KEY, CA_BUNDLE, SECRET_KEY, SESSION_TOKEN
+from mlperf_operator.naming import ACCESS_KEY, CA_BUNDLE, SECRET_KEY, SESSION_TOKEN, UPLOAD_SECRET_KEYS
 
 PART_BYTES = 8 * 1024 * 1024
 MAX_PARTS = 9_000
@@ -94,7 +94,7 @@ class Uploader:
             UploadError: the target or the credentials are incomplete or cannot be used.
         """
         # A key that was written to a file, and from there to a Secret, often ends with a line end.
-        credentials = {key: credentials.get(key, "").strip() for key in SECRET_KEYS}
+        credentials = {key: credentials.get(key, "").strip() for key in UPLOAD_SECRET_KEYS}
         problem = _problem(target, credentials)
         if problem:
             raise UploadError(problem)
