@@ -72,7 +72,7 @@ def test_an_accuracy_below_its_threshold_is_not_met(operator: Cluster, namespace
 
 def test_a_harness_that_does_nothing_and_exits_0_has_not_succeeded(operator: Cluster, namespace: str) -> None:
     run = Run.apply(operator, namespace, manifest("idle", suite=NO_RESULT)).finished()
-    assert condition(run, "Succeeded")[:2] == ("False", "NoResult")
+    assert condition(run, "Succeeded")[:2] == ("False", "NoEngine")
     assert condition(run, "Finished")[0] == "True"
     assert condition(run, "ResultsValid")[0] != "True"
     assert stage(run, "run")["exitCode"] == 65

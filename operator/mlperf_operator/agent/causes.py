@@ -95,7 +95,7 @@ def explain(record: Mapping[str, Any]) -> Explained:
         return because(Cause.NOT_MEASURED)
     lines = _lines(record)
     reason = str(record.get("because") or record.get("reason"))
-    cause = _BY_REASON.get(reason) or _by_lines(record, lines) or _by_failure(record, reason)
+    cause = _BY_REASON.get(reason) or _by_lines(record, lines) or _by_failure(record, reason, lines)
     return because(cause, evidence(cause, lines) or _message(record))
 
 
@@ -123,10 +123,13 @@ def _by_lines(record: Mapping[str, Any], lines: Sequence[str]) -> Cause | None:
     return Cause.KILLED if record.get("exitCode") in KILLED_CODES else None
 
 
-def _by_failure(record: Mapping[str, Any], reason: str) -> Cause:
-    if record.get("during") == "engines" or reason == "NoEngine":
-        return Cause.ENGINE_BUILD_FAILED
-    return Cause.NO_RESULT if reason in ("NoResult", "Completed") else Cause.HARNESS_FAILED
+def _by_failure(record: Mapping[str, Any], reason: str, lines: Sequence[str]) -> Cause:
+    if reason in ("NoResult", "Completed"):
+        return Cause.NO_RESULT
+    if reason == "NoEngine" and not any(COMPLAINT.search(line) for line in lines):
+        # It ended with 0 and says nothing, as for a pair that it passes over.
+        return Cause.NO_RESULT
+    return Cause.ENGINE_BUILD_FAILED if record.get("during") == "engines" else Cause.HARNESS_FAILED
 
 
 def evidence(cause: Cause, lines: Iterable[str]) -> str:

@@ -42,7 +42,12 @@ TABLE: list[tuple[str, dict[str, Any], Cause, str]] = [
     (
         "engines, without a word",
         _record("PreviousStepFailed", because="NoEngine", during="engines"),
-        *(Cause.ENGINE_BUILD_FAILED, "make said 2"),
+        *(Cause.NO_RESULT, "make said 2"),
+    ),
+    (
+        "engines, with an error and exit code 0",
+        _record("PreviousStepFailed", "[TRT] [E] Error Code 10", because="NoEngine", during="engines"),
+        *(Cause.ENGINE_BUILD_FAILED, "Error Code 10"),
     ),
     (
         "no config for the engines",

@@ -105,7 +105,14 @@ def test_an_audit_of_another_engine_verifies_nothing(bench: Bench) -> None:
     assert bench.record("audit")["reason"] == "OtherEngine"
 
 
-def test_a_stage_does_not_read_what_another_run_made_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("theirs", "code"),
+    [("ours", 0), ("mine", 65), ("of the other tree", 65)],
+    ids=["the same", "of the same size", "of another size"],
+)
+def test_a_stage_reads_what_another_run_made_anew_only_if_it_is_the_same(
+    tmp_path: Path, theirs: str, code: int
+) -> None:
     one, other = Bench(tmp_path, "one"), Bench(tmp_path, "other")
     (other.state / "tree.sha256").write_text("another tree")
     data = one.scratch / "data"
@@ -125,10 +132,11 @@ def test_a_stage_does_not_read_what_another_run_made_anew(tmp_path: Path) -> Non
     made = prepare(one, "ours")
     assert read(one, made) == 0
     (one.state / "run.finished").unlink()
-    theirs = prepare(other, "of the other tree")
-    assert read(one, made) == 65
-    assert one.told["reason"] == "InputsChanged"
-    assert read(other, theirs) == 0
+    os.utime(data, (1, 1))
+    made_anew = prepare(other, theirs)
+    assert read(one, made) == code
+    assert one.told["reason"] == ("InputsChanged" if code else "Completed")
+    assert read(other, made_anew) == 0
 
 
 def test_a_result_of_another_node_is_measured_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mlperf_operator.agent.wrapper import roots
+from mlperf_operator.agent.wrapper import contents, roots
 from mlperf_operator.agent.wrapper.environment import environment_note
 from mlperf_operator.agent.wrapper.errors import StageError, config_error
 from mlperf_operator.agent.wrapper.files import matching, read_object, utc_now, write_atomically
@@ -65,14 +65,28 @@ def look_up(stage: Stage, step: Step, digest: str) -> tuple[dict[str, Any], list
         return {}, []
     # What a publishing step leaves comes back into /work with the kept tree only.
     problems = [] if step.get("publishTree") else [text for _, text in broken(step, content=False)]
-    for name, size, changed in sorted(stamps_in(marker)):
-        if not Path(name).is_file() or stamp(Path(name)) != (name, size, changed):
-            problems.append(f"{name} is gone or was changed since")
+    problems += [f"{name} is gone or was changed since" for name in changed_files(stage, marker)]
     if step.get("publishTree") and tree_size(stage.common / "trees" / digest) != marker.get("tree"):
         problems.append("the built tree on scratch is gone or was changed since")
     if step["action"] == "copyTree" and not any(stage.work.iterdir()):
         problems.append(f"{stage.work} is empty")
     return marker, problems
+
+
+def changed_files(stage: Stage, marker: dict[str, Any]) -> list[str]:
+    """Return the files that are not what they were when a step was done.
+
+    One that was written again is looked into: a run with another code tree or image makes the same data anew.
+    """
+    known, found = marker.get("sha256") or {}, []
+    for name, size, changed in sorted(stamps_in(marker)):
+        path = Path(name)
+        if path.is_file() and stamp(path) == (name, size, changed):
+            continue
+        stage.check_time()
+        if not path.is_file() or path.stat().st_size != size or contents.digest(path) != known.get(name):
+            found.append(name)
+    return found
 
 
 def require_inputs(stage: Stage) -> None:
@@ -91,13 +105,15 @@ def require_inputs(stage: Stage) -> None:
 def mark_done(stage: Stage, step: Step, digest: str, facts: dict[str, Any]) -> None:
     """Leave the marker of a step."""
     patterns = [] if step.get("publishTree") else [condition["glob"] for condition in each_condition(step)]
+    files = stamps([*patterns, *step.get("engineGlobs", ())])
     marker = {
         **facts,
         "step": step["id"],
         "digest": digest,
         "finishedAt": utc_now(),
         "run": stage.uid,
-        "files": stamps([*patterns, *step.get("engineGlobs", ())]),
+        "files": files,
+        "sha256": {name: contents.digest(Path(name)) for name, *_ in files} if is_shared(step) else {},
         "tree": tree_size(stage.common / "trees" / digest) if step.get("publishTree") else None,
     }
     write_atomically(marker_path(stage, step, digest), json.dumps(marker, sort_keys=True))
