@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.lab import processes, wait_for
-from installation import NAMESPACE, RELEASE, Cluster
+from installation import NAMESPACE, Cluster
 from mlperf_operator import naming
 from mlperf_operator.catalogue import Driver, Repository
 from mlperf_operator.suites import REFERENCE_CPU
@@ -83,9 +83,6 @@ class GpuNode:
 
     def set_label(self, labels: dict[str, str | None]) -> None:
         self._patch({"metadata": {"labels": labels}})
-
-    def annotate(self, **annotations: str | None) -> None:
-        self._patch({"metadata": {"annotations": annotations}})
 
     def _patch(self, patch: dict[str, Any]) -> None:
         self.cluster.kubectl("patch", "node", self.name, "--type=merge", "-p", json.dumps(patch))
@@ -158,10 +155,6 @@ def gpu_node(cluster: Cluster, host: Node) -> Iterator[GpuNode]:
     finally:
         found.reset()
         found.advertise(None)
-
-
-def operator_log(cluster: Cluster) -> str:
-    return cluster.kubectl("logs", "-n", NAMESPACE, f"deployment/{RELEASE}", "--tail=100")
 
 
 def occupy(path: Path) -> subprocess.Popen[bytes]:
