@@ -25,7 +25,7 @@ from mlperf_operator.limits import Refusal
 from mlperf_operator.observed import Kept, Observed, PodRecord, Report, format_time
 from mlperf_operator.outcome import Outcome, outcome
 from mlperf_operator.resources.volumes import artifacts
-from mlperf_operator.stages import interrupted, seen, stage_statuses
+from mlperf_operator.stages import Seen, interrupted, seen, stage_statuses
 from mlperf_operator.suites import Suite
 from mlperf_operator.verdicts.accounts import account
 from mlperf_operator.verdicts.conditions import conditions, status_of
@@ -53,7 +53,7 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
     """Return the status of an accepted run that has not finished yet; its suite may be gone once it has a Job."""
     moment = format_time(now)
     reached = outcome(run, observed, now)
-    stages = tuple(_stages(run, observed, now))
+    stages, found = tuple(_stages(run, observed, now)), seen(observed.pod)
     report, accounted = observed.report, account(run, suite, observed, reached)
     results = accounted.results if report is not None else None
     facts = Facts(
@@ -61,7 +61,7 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
         suite=suite,
         outcome=reached,
         stages=stages,
-        seen=seen(observed.pod),
+        seen=found,
         results=results,
         audits=accounted.audits,
         unverified=report.unverified if report is not None else "",
@@ -83,8 +83,8 @@ def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: da
         stage=_stage_column(stages, reached),
         benchmarks=_benchmarks(run),
         node=(pod.node if pod is not None else None) or old.node or _claimed_node(observed),
-        driver=_driver(old, observed),
-        gpu=_gpu(old, observed),
+        driver=_driver(old, observed, found),
+        gpu=_gpu(old, observed, found),
         results=list(accounted.results),
         audits=list(accounted.audits),
         summary=summarize(results) if results is not None else None,
@@ -123,9 +123,9 @@ def _claimed_node(observed: Observed) -> str | None:
     return observed.driver.node if observed.driver is not None and observed.driver.claimed else None
 
 
-def _driver(old: MLPerfRunStatus, observed: Observed) -> DriverStatus | None:
+def _driver(old: MLPerfRunStatus, observed: Observed, found: Seen) -> DriverStatus | None:
     # What the run itself saw counts more than what the driver pod, which may be replacing it, said of the node.
-    found, told = seen(observed.pod), observed.driver
+    told = observed.driver
     known = (old.driver if _is_known_node(old, observed) else None) or DriverStatus()
     if told is not None and _is_elsewhere(told.node, observed.pod):
         told = None
@@ -137,8 +137,7 @@ def _driver(old: MLPerfRunStatus, observed: Observed) -> DriverStatus | None:
     return status if status != DriverStatus() else None
 
 
-def _gpu(old: MLPerfRunStatus, observed: Observed) -> GpuStatus | None:
-    found = seen(observed.pod)
+def _gpu(old: MLPerfRunStatus, observed: Observed, found: Seen) -> GpuStatus | None:
     known = (old.gpu if _is_known_node(old, observed) else None) or GpuStatus()
     count = found.count if found.count is not None else known.count
     status = GpuStatus(product=found.product or known.product, count=count)

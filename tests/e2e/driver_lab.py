@@ -66,6 +66,13 @@ def _entry(repository: Repository, version: str) -> dict[str, Any]:
     return driver.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+def advertise_gpus(cluster: Cluster, node: str, count: int | None) -> None:
+    """Set or remove a node's GPUs, as `kubectl` can for any extended resource."""
+    amount = str(count) if count is not None else None
+    status = {"status": {"capacity": {GPU: amount}, "allocatable": {GPU: amount}}}
+    cluster.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+
+
 @dataclass(frozen=True)
 class GpuNode:
     """The cluster's node and the root that is its host."""
@@ -89,10 +96,7 @@ class GpuNode:
 
     def advertise(self, count: int | None) -> None:
         """Advertise GPUs as `kubectl` can for any extended resource, in the place of NVIDIA's device plugin."""
-        amount = str(count) if count is not None else None
-        status = {"status": {"capacity": {GPU: amount}, "allocatable": {GPU: amount}}}
-        argv = ("patch", "node", self.name, "--subresource=status", "--type=merge", "-p", json.dumps(status))
-        self.cluster.kubectl(*argv)
+        advertise_gpus(self.cluster, self.name, count)
 
     def labels(self) -> dict[str, str]:
         """The labels of drivers, by what follows `driver-`."""

@@ -5,14 +5,13 @@ GPUs are advertised by hand, more of them than a run asks for, so that several r
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from e2e.driver_lab import GPU
+from e2e.driver_lab import advertise_gpus
 from e2e.suites import NVIDIA_TREE, PREBUILT_IMAGE, TREE_IMAGE, nvidia_tree
 from installation import BUILD, Cluster, launcher, only_caller
 from mlperf_operator import cli_suite
@@ -65,19 +64,14 @@ def build_prebuilt_image() -> str:
 
 @contextmanager
 def many_gpus(cluster: Cluster) -> Iterator[None]:
-    """Advertise GPUs on the cluster's only node, as `kubectl` can for any extended resource."""
+    """Advertise GPUs on the cluster's only node."""
     [node] = cluster.get("nodes")["items"]
-
-    def advertise(amount: str | None) -> None:
-        status = {"status": {"capacity": {GPU: amount}, "allocatable": {GPU: amount}}}
-        argv = ("patch", "node", node["metadata"]["name"], "--subresource=status", "--type=merge")
-        cluster.kubectl(*argv, "-p", json.dumps(status))
-
-    advertise(str(ADVERTISED))
+    name = node["metadata"]["name"]
+    advertise_gpus(cluster, name, ADVERTISED)
     try:
         yield
     finally:
-        advertise(None)
+        advertise_gpus(cluster, name, None)
 
 
 def overrides(pairs: Pairs) -> list[dict[str, Any]]:

@@ -75,8 +75,8 @@ class Submission:
 
     def _cut(self, pair: Pair, source: str, target: Path) -> str:
         """Copy an accuracy log, of a long one its ends, and return the whole one's sha256; empty without one."""
-        size = next((entry.size for entry in pair.run.manifest.files if entry.path == source), None)
-        if size is None:
+        entry = pair.run.files.get(source)
+        if entry is None:
             self.lacks.append(f"{pair.title}: {source} is not among the run's artifacts")
             return ""
         digest, head, tail = hashlib.sha256(), b"", b""
@@ -85,7 +85,7 @@ class Submission:
             head = (head + block)[:_WHOLE_BYTES]
             tail = (tail + block)[-_VIEWABLE_BYTES:]
         target.parent.mkdir(parents=True, exist_ok=True)
-        whole = size < _WHOLE_BYTES
+        whole = entry.size < _WHOLE_BYTES
         target.write_bytes(head if whole else head[:_VIEWABLE_BYTES] + _CUT + tail)
         return digest.hexdigest()
 
@@ -134,7 +134,7 @@ class Submission:
 
     def _copy(self, pair: Pair, source: str | None, target: Path) -> bool:
         """Copy a file of the run and return whether it was there; one that is not is noted."""
-        found = next((entry for entry in pair.run.manifest.files if entry.path == source), None)
+        found = pair.run.files.get(source) if source else None
         if found is None:
             self.lacks.append(f"{pair.title}: {target.relative_to(self.root)} is not among the run's artifacts")
             return False

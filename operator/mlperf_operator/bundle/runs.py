@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlperf_operator.agent.artifacts import ArtifactsError, Folder, Manifest, verify
+from mlperf_operator.agent.artifacts import ArtifactsError, Entry, Folder, Manifest, verify
 from mlperf_operator.api.v1alpha1 import AuditStatus, ResultStatus, TestMode, Validity
 from mlperf_operator.report import ReportError, parse_log
 
@@ -45,9 +46,14 @@ class RunFolder:
         """Return the steps of one of the plan's stages."""
         return list(self.plan.get("stages", {}).get(stage, {}).get("steps", ()))
 
+    @cached_property
+    def files(self) -> Mapping[str, Entry]:
+        """The files by path."""
+        return {entry.path: entry for entry in self.manifest.files}
+
     def below(self, prefix: str) -> list[str]:
         """Return the paths of the files below a folder."""
-        return [entry.path for entry in self.manifest.files if entry.path.startswith(f"{prefix}/")]
+        return [path for path in self.files if path.startswith(f"{prefix}/")]
 
     def blocks(self, path: str) -> Iterator[bytes]:
         """Yield a file's content.
@@ -61,8 +67,8 @@ class RunFolder:
 
     def json(self, path: str) -> dict[str, Any]:
         """Return the JSON object in a file, empty where there is none that can be read."""
-        size = next((entry.size for entry in self.manifest.files if entry.path == path), MAX_JSON_BYTES + 1)
-        if size > MAX_JSON_BYTES:
+        entry = self.files.get(path)
+        if entry is None or entry.size > MAX_JSON_BYTES:
             return {}
         try:
             value = json.loads(b"".join(self.blocks(path)))

@@ -14,6 +14,7 @@ from mlperf_operator.resources.steps import (
     Step,
     digest,
 )
+from mlperf_operator.resources.volumes import run_folder
 from mlperf_operator.suites import MakeStep, Prebuild, Suite
 
 ENVIRONMENTS_PATH = f"{PATHS['scratch']}/.mlperf/environments"
@@ -50,15 +51,16 @@ def _stages(run: MLPerfRun, suite: Suite, image: str) -> dict[str, Any]:
     }
     # What a stage may read of what runs share: its lock is held, so that no other run writes there meanwhile.
     reads: list[str] = []
+    laid = {"environment": True} if _has_snapshot(run, suite) else {}
     for stage in suite.stages:
         steps = [step for make in stage.steps for step in _make_steps(run, suite, make, image)]
-        laid = {"environment": True} if stage.name != _PREBUILD and _has_snapshot(run, suite) else {}
-        stages[stage.name] = {"timeoutSeconds": timeout, "env": env, **laid, "reads": list(reads), "steps": steps}
+        own = {} if stage.name == _PREBUILD else laid
+        stages[stage.name] = {"timeoutSeconds": timeout, "env": env, **own, "reads": list(reads), "steps": steps}
         reads += [s["id"] for s in steps if s["scope"] == "Shared" and s["action"] == "exec" and not s["publishTree"]]
     stages["run"] = {
         "timeoutSeconds": run.spec.run_timeout_seconds,
         "env": env,
-        **({"environment": True} if _has_snapshot(run, suite) else {}),
+        **laid,
         "reads": reads,
         "steps": run_steps(run, suite),
     }
@@ -72,14 +74,14 @@ def _has_snapshot(run: MLPerfRun, suite: Suite) -> bool:
 def _upload(run: MLPerfRun) -> dict[str, Any]:
     if run.spec.upload is None:
         return {}
-    store, meta = run.spec.upload.s3, run.metadata
+    store = run.spec.upload.s3
     return {
         "upload": {
             "endpoint": store.endpoint,
             "bucket": store.bucket,
             "prefix": store.prefix,
             "region": store.region,
-            "path": f"{meta.namespace}/{meta.name}/{meta.uid}",
+            "path": run_folder(run),
         }
     }
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mlperf_operator.agent.wrapper import evidence
 from mlperf_operator.agent.wrapper.errors import EXIT_TERMINATED, StageError
-from mlperf_operator.agent.wrapper.files import empty, utc_now
+from mlperf_operator.agent.wrapper.files import utc_now
 from mlperf_operator.agent.wrapper.records import (
+    begin_anew,
     keeps_its_result,
-    record_path,
     require_same_engines,
     verifications,
     was_verified,
@@ -29,10 +29,8 @@ def run_audit(stage: Stage, step: Step) -> bool:
     """
     if keeps_its_result(stage, step):
         return True
-    record_path(stage, step).unlink(missing_ok=True)
     log_dir, origin = Path(step["audit"]["logDir"]), Path(step["audit"]["from"])
-    log_dir.mkdir(parents=True, exist_ok=True)
-    empty(log_dir)
+    begin_anew(stage, step, log_dir)
     # Every pair and every earlier run of it writes to the same folder of the tree.
     if origin.is_symlink():
         origin.unlink()

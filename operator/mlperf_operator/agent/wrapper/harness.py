@@ -6,12 +6,12 @@ from pathlib import Path
 
 from mlperf_operator.agent.wrapper import evidence, keep
 from mlperf_operator.agent.wrapper.errors import EXIT_TERMINATED, StageError
-from mlperf_operator.agent.wrapper.files import empty, utc_now
+from mlperf_operator.agent.wrapper.files import utc_now
 from mlperf_operator.agent.wrapper.output import kept
 from mlperf_operator.agent.wrapper.power import restore_power
 from mlperf_operator.agent.wrapper.records import (
+    begin_anew,
     keeps_its_result,
-    record_path,
     require_same_engines,
     result_files,
     write_record,
@@ -28,10 +28,8 @@ def run_harness(stage: Stage, step: Step) -> bool:
     """Run the harness for one pair and mode into an empty log folder, and leave a record of how it went."""
     if keeps_its_result(stage, step):
         return True
-    record_path(stage, step).unlink(missing_ok=True)
     log_dir = Path(step["result"]["logDir"])
-    log_dir.mkdir(parents=True, exist_ok=True)
-    empty(log_dir)
+    begin_anew(stage, step, log_dir)
     # LoadGen takes it from the working folder, and an audit that was killed leaves it there.
     (stage.work / AUDIT_CONFIG).unlink(missing_ok=True)
     started, began = utc_now(), evidence.now_by(log_dir)

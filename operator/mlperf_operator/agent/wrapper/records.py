@@ -8,7 +8,7 @@ from typing import Any
 
 from mlperf_operator.agent.wrapper import contents, evidence, keep
 from mlperf_operator.agent.wrapper.errors import StageError
-from mlperf_operator.agent.wrapper.files import read_object, utc_now, write_atomically
+from mlperf_operator.agent.wrapper.files import empty, read_object, utc_now, write_atomically
 from mlperf_operator.agent.wrapper.output import say
 from mlperf_operator.agent.wrapper.state import Stage, Step
 from mlperf_operator.agent.wrapper.telling import telling_of
@@ -17,6 +17,13 @@ from mlperf_operator.agent.wrapper.telling import telling_of
 def record_path(stage: Stage, step: Step) -> Path:
     """Return where the record of a harness step lies."""
     return stage.results / "steps" / f"{step['id']}.json"
+
+
+def begin_anew(stage: Stage, step: Step, log_dir: Path) -> None:
+    """Take back what an earlier attempt of a step said, and give it an empty log folder."""
+    record_path(stage, step).unlink(missing_ok=True)
+    log_dir.mkdir(parents=True, exist_ok=True)
+    empty(log_dir)
 
 
 def measured(stage: Stage, step: Step) -> dict[str, Any]:

@@ -103,20 +103,25 @@ def carry_out(stage: Stage, step: Step, digest: str) -> None:
         run_command(stage, step)
     if step.get("publishTree"):
         publish_tree(stage, digest)
-    stage.engines[step["id"]] = engines = engine_digests(stage, step)
-    mark_done(stage, step, digest, {"durationSeconds": round(time.monotonic() - started, 3), "engines": engines})
+    stage.engines[step["id"]] = made = engine_digests(stage, step)
+    mark_done(stage, step, digest, {"durationSeconds": round(time.monotonic() - started, 3), "engines": made})
+
+
+def engines(step: Step) -> list[Path]:
+    """Return the engines that lie where a step makes its own."""
+    return [file for pattern in step.get("engineGlobs", ()) for file in matching(pattern)]
 
 
 def remove_engines(step: Step) -> None:
     """Remove the engines that lie where a step makes its own: their names do not say of which configuration."""
-    for file in [file for pattern in step.get("engineGlobs", ()) for file in matching(pattern)]:
+    for file in engines(step):
         say(f"{step['id']}: removing {file}, which this run did not make now")
         file.unlink()
 
 
 def engine_digests(stage: Stage, step: Step) -> dict[str, str]:
     """Return the digests of the engines that a step made, for the records of the results that they give."""
-    files = [file for pattern in step.get("engineGlobs", ()) for file in matching(pattern)]
+    files = engines(step)
     if step.get("engineGlobs") and not files:
         text = f"{' '.join(step['argv'])} ended with 0 but made no engine{said(stage)}"
         raise StageError("NoEngine", text, command_code=0)
