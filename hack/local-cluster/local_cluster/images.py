@@ -74,8 +74,7 @@ def build(request: BuildRequest) -> None:
         ClusterError: the build failed; the message carries the end of its output.
     """
     refuse_machine(full=True)
-    if not request.file.is_file() or not request.context.is_dir():
-        raise RefusalError(f"{request.file} must be a Dockerfile and {request.context} a folder")
+    checked(request)
     packages.ensure(packages.IMAGES)
     with locked("build-image", "it builds an image"):
         digest = context.digest(request.file, request.context, [*_inputs(request), request.target])
@@ -83,6 +82,12 @@ def build(request: BuildRequest) -> None:
             say(f"{request.tag}: nothing changed, not built again")
             return
         _buildah_build(request, digest, context.ignore_file(request.file, request.context), layers=True)
+
+
+def checked(request: BuildRequest) -> None:
+    """Refuse a request without its Dockerfile or folder."""
+    if not request.file.is_file() or not request.context.is_dir():
+        raise RefusalError(f"{request.file} must be a Dockerfile and {request.context} a folder")
 
 
 def _inputs(request: BuildRequest) -> list[str]:

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from local_cluster.addresses import Place, place
 from local_cluster.errors import RefusalError
 
 DEFAULT_FULL = "local"
@@ -36,6 +38,13 @@ class Spec:
     full: bool
     audit: bool
     ports: Ports
+    slot: int = 0
+    """Which of the machine's places for a node is this cluster's; without meaning where there is no node."""
+
+    @property
+    def place(self) -> Place:
+        """The node's addresses."""
+        return place(self.slot)
 
     def to_json(self) -> str:
         """Return the text that `from_json` reads."""
@@ -45,7 +54,18 @@ class Spec:
     def from_json(text: str) -> "Spec":
         """Read what `to_json` wrote."""
         data = json.loads(text)
-        return Spec(data["name"], data["full"], data["audit"], Ports(**data["ports"]))
+        # Records of before there were slots name none.
+        return Spec(data["name"], data["full"], data["audit"], Ports(**data["ports"]), data.get("slot", 0))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One line of `status`: a process, or the cluster as a whole."""
+
+    name: str
+    pid: int | None
+    healthy: bool
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +122,21 @@ class Layout:
         return self.state / "volumes"
 
     @property
+    def network_namespace(self) -> Path:
+        """The file that holds the node's network namespace, where it has one of its own."""
+        return self.run / "network-namespace"
+
+    @property
+    def device_plugins(self) -> Path:
+        """What a further node sees as the folder of device plug-ins."""
+        return self.state / "device-plugins"
+
+    @property
+    def kubelet_root(self) -> Path:
+        """The kubelet's folder, with the pods' volumes."""
+        return self.state / "kubelet"
+
+    @property
     def containerd_socket(self) -> Path:
         """Where containerd listens."""
         return self.run / "containerd.sock"
@@ -147,4 +182,9 @@ def cache_dir() -> Path:
 
 def all_specs(base: Path) -> list[Spec]:
     """Return the records of every cluster under `base`, by name."""
-    return [Spec.from_json(file.read_text()) for file in sorted(base.glob("*/cluster.json"))]
+    specs = []
+    for file in sorted(base.glob("*/cluster.json")):
+        # A cluster may be taken down while we look.
+        with suppress(FileNotFoundError):
+            specs.append(Spec.from_json(file.read_text()))
+    return specs

@@ -8,6 +8,7 @@ from pathlib import Path
 from local_cluster.errors import ClusterError
 
 _MNT_DETACH = 2
+_MS_BIND, _MS_SHARED = 1 << 12, 1 << 20
 
 
 def below(mountinfo: str, folder: Path) -> list[str]:
@@ -26,6 +27,22 @@ def unmount_below(folder: Path) -> None:
     for point in below(Path("/proc/self/mountinfo").read_text(), folder):
         if libc.umount2(os.fsencode(point), 0) != 0 and libc.umount2(os.fsencode(point), _MNT_DETACH) != 0:
             raise ClusterError(f"cannot unmount {point}: {os.strerror(ctypes.get_errno())}")
+
+
+def share(folder: Path) -> None:
+    """Make `folder` a mount of its own whose later mounts appear in every copy of it. Safe to repeat.
+
+    Raises:
+        ClusterError: the kernel refuses.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    libc = ctypes.CDLL(None, use_errno=True)
+    path = os.fsencode(folder)
+    mounted = str(folder) in below(Path("/proc/self/mountinfo").read_text(), folder)
+    if not mounted and libc.mount(path, path, None, _MS_BIND, None) != 0:
+        raise ClusterError(f"cannot mount {folder}: {os.strerror(ctypes.get_errno())}")
+    if libc.mount(None, path, None, _MS_SHARED, None) != 0:
+        raise ClusterError(f"cannot share the mounts of {folder}: {os.strerror(ctypes.get_errno())}")
 
 
 def _unescape(point: str) -> str:

@@ -17,7 +17,7 @@ _LISTEN = "0A"
 
 
 def choose_free(reserved: Iterable[int], is_free: Callable[[int], bool]) -> Ports:
-    """Return ports for a control plane beside other clusters: free now, and not in another cluster's record."""
+    """Return ports for a cluster beside others: free now, and not in another cluster's record."""
     names = [field.name for field in fields(Ports)]
     candidates = [port for port in FREE_RANGE if port not in set(reserved)]
     random.SystemRandom().shuffle(candidates)
@@ -30,9 +30,9 @@ def choose_free(reserved: Iterable[int], is_free: Callable[[int], bool]) -> Port
     raise RefusalError(f"no free ports between {FREE_RANGE.start} and {FREE_RANGE.stop}")
 
 
-def used_ports(ports: Ports, *, full: bool) -> dict[str, int]:
-    """Return the ports that a cluster of this kind listens on, by what they are for."""
-    return {field.name: getattr(ports, field.name) for field in fields(Ports) if full or field.name in CONTROL_PLANE}
+def used_ports(ports: Ports, *, node: bool) -> dict[str, int]:
+    """Return the ports that a cluster listens on in the machine's network, by what they are for."""
+    return {field.name: getattr(ports, field.name) for field in fields(Ports) if node or field.name in CONTROL_PLANE}
 
 
 def is_free(port: int) -> bool:

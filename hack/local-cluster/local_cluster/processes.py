@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from local_cluster.components import Component, no_proxy
+from local_cluster.components import Component
 
 STOP_SECONDS = 20.0
 _LOG_LIMIT_BYTES = 50 * 1024 * 1024
@@ -56,7 +56,7 @@ def start(component: Component, pids: Path, logs: Path) -> None:
         pid = os.posix_spawnp(
             component.argv[0],
             component.argv,
-            environment(dict(os.environ), keep_proxy=component.needs_proxy),
+            environment(dict(os.environ), component.no_proxy),
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, nothing.fileno(), 0),
                 (os.POSIX_SPAWN_DUP2, sink.fileno(), 1),
@@ -70,12 +70,12 @@ def start(component: Component, pids: Path, logs: Path) -> None:
     partial.rename(pids / f"{component.name}.json")
 
 
-def environment(variables: dict[str, str], *, keep_proxy: bool) -> dict[str, str]:
+def environment(variables: dict[str, str], no_proxy: str) -> dict[str, str]:
     """Return a daemon's environment. Only containerd may know an HTTP proxy: the others talk to this machine alone."""
     kept: dict[str, str] = {name: variables[name] for name in ("PATH", "HOME", "LANG") if name in variables}
-    if keep_proxy:
+    if no_proxy:
         kept |= {name: variables[name] for name in _PROXIES if name in variables}
-        kept["NO_PROXY"] = no_proxy()
+        kept["NO_PROXY"] = no_proxy
     return kept
 
 

@@ -4,11 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_cluster.layout import Layout, Ports
-from local_cluster.network import NODE_IP, POD_CIDR
+from local_cluster.addresses import LOOPBACK, Place
+from local_cluster.layout import Layout, Ports, Spec
 
 PAUSE_IMAGE = "localhost/mlperf-local-cluster/pause:1"
-CNI_NETWORK = "mlperf-local-cluster"
 CNI_PLUGINS = "/usr/lib/cni"
 
 
@@ -28,10 +27,10 @@ class Files:
                 target.write_text(text)
 
 
-def kubeconfig(layout: Layout, ports: Ports, user: str) -> str:
+def kubeconfig(layout: Layout, ports: Ports, user: str, host: str = LOOPBACK) -> str:
     """Return a kubeconfig (JSON is YAML) that names the certificate of `user` by its file."""
     cluster = {
-        "server": f"https://127.0.0.1:{ports.apiserver}",
+        "server": f"https://{host}:{ports.apiserver}",
         "certificate-authority": str(layout.certs / "ca.crt"),
     }
     credentials = {
@@ -77,22 +76,22 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
 """
 
 
-def cni(layout: Layout) -> str:
+def cni(layout: Layout, place: Place) -> str:
     """Return the pod network: each pod has its own link to the machine, which routes between them.
 
     With ptp instead of a bridge, packets between pods pass the machine's rules, so services work without br_netfilter.
     """
     ipam = {
         "type": "host-local",
-        "ranges": [[{"subnet": POD_CIDR}]],
+        "ranges": [[{"subnet": place.pod_cidr}]],
         "routes": [{"dst": "0.0.0.0/0"}],
         "dataDir": f"{layout.run}/cni",
     }
     ptp = {"type": "ptp", "mtu": 1400, "ipMasq": False, "ipam": ipam}
-    return _json({"cniVersion": "0.4.0", "name": CNI_NETWORK, "plugins": [ptp]})
+    return _json({"cniVersion": "0.4.0", "name": place.cni_network, "plugins": [ptp]})
 
 
-def kubelet(layout: Layout, ports: Ports) -> str:
+def kubelet(layout: Layout, ports: Ports, place: Place) -> str:
     """Return the kubelet's configuration.
 
     Images come from no registry, so nothing may collect them as garbage. Pods are evicted for want of disk only at the
@@ -102,9 +101,9 @@ def kubelet(layout: Layout, ports: Ports) -> str:
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "address": NODE_IP,
+            "address": place.node_ip,
             "port": ports.kubelet,
-            "healthzBindAddress": "127.0.0.1",
+            "healthzBindAddress": place.health_ip,
             "healthzPort": ports.kubelet_health,
             "authentication": {
                 "anonymous": {"enabled": False},
@@ -116,6 +115,7 @@ def kubelet(layout: Layout, ports: Ports) -> str:
             "tlsPrivateKeyFile": f"{layout.certs}/kubelet-serving.key",
             "containerRuntimeEndpoint": f"unix://{layout.containerd_socket}",
             "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{place.cgroup}",
             "failCgroupV1": False,
             "failSwapOn": False,
             "localStorageCapacityIsolation": False,
@@ -132,7 +132,7 @@ def kubelet(layout: Layout, ports: Ports) -> str:
     )
 
 
-def kube_proxy(layout: Layout, ports: Ports) -> str:
+def kube_proxy(layout: Layout, ports: Ports, place: Place) -> str:
     """Return kube-proxy's configuration: nftables rules, and no change to the machine's connection tracking."""
     unchanged = {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"}
     return _json(
@@ -140,10 +140,10 @@ def kube_proxy(layout: Layout, ports: Ports) -> str:
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
             "mode": "nftables",
-            "clusterCIDR": POD_CIDR,
+            "clusterCIDR": place.pod_cidr,
             "clientConnection": {"kubeconfig": f"{layout.config}/proxy.kubeconfig"},
-            "healthzBindAddress": f"127.0.0.1:{ports.proxy_health}",
-            "metricsBindAddress": f"127.0.0.1:{ports.proxy_metrics}",
+            "healthzBindAddress": f"{place.health_ip}:{ports.proxy_health}",
+            "metricsBindAddress": f"{place.health_ip}:{ports.proxy_metrics}",
             "conntrack": unchanged,
             "oomScoreAdj": 0,
         }
@@ -162,19 +162,20 @@ def audit_policy() -> str:
     )
 
 
-def all_files(layout: Layout, ports: Ports, *, full: bool) -> Files:
+def all_files(layout: Layout, spec: Spec) -> Files:
     """Return every configuration file of a cluster."""
+    ports, place = spec.ports, spec.place
     files = {
         f"{user}.kubeconfig": kubeconfig(layout, ports, user) for user in ("controller-manager", "scheduler", "admin")
     }
     files["audit-policy.json"] = audit_policy()
-    if full:
-        files["proxy.kubeconfig"] = kubeconfig(layout, ports, "proxy")
-        files["kubelet.kubeconfig"] = kubeconfig(layout, ports, "kubelet")
+    if spec.full:
+        files["proxy.kubeconfig"] = kubeconfig(layout, ports, "proxy", place.api_from_node)
+        files["kubelet.kubeconfig"] = kubeconfig(layout, ports, "kubelet", place.api_from_node)
         files["containerd.toml"] = containerd(layout)
-        files["cni/10-mlperf.conflist"] = cni(layout)
-        files["kubelet.json"] = kubelet(layout, ports)
-        files["kube-proxy.json"] = kube_proxy(layout, ports)
+        files["cni/10-mlperf.conflist"] = cni(layout, place)
+        files["kubelet.json"] = kubelet(layout, ports, place)
+        files["kube-proxy.json"] = kube_proxy(layout, ports, place)
     return Files(files)
 
 

@@ -1,21 +1,15 @@
 """Takes a cluster away, whatever state it is in, and leaves nothing of it on the machine."""
 
-import errno
 import shutil
-import socket
 from pathlib import Path
 
-from local_cluster import containers, host, mounts, network, processes
+from local_cluster import containers, host, machine, mounts, network, processes
 from local_cluster.components import NAMES, components
 from local_cluster.layout import Layout, Spec
 from local_cluster.locks import locked
 from local_cluster.progress import say
 
 CNI_RESULTS = Path("/var/lib/cni/results")
-CONTAINER_LOG_LINKS = Path("/var/log/containers")
-# Folders that containerd's shims and the kubelet use whatever their configuration says.
-SHIM_SOCKETS = Path("/run/containerd/s")
-KUBELET_FOLDERS = (Path("/var/lib/kubelet/device-plugins"), Path("/var/lib/kubelet"))
 
 
 def down(layout: Layout) -> None:
@@ -30,12 +24,14 @@ def down(layout: Layout) -> None:
         if spec is None and not layout.state.exists() and not layout.run.exists():
             say(f"there is no cluster {layout.name!r}")
             return
-        if spec is not None and spec.full:
+        if spec is not None and spec.full and not spec.place.cgroup:
             host.refuse_foreign_pods(layout)
         if spec is not None:
             _stop_processes(layout, spec)
         if spec is not None and spec.full:
-            _remove_node(layout)
+            _remove_node(layout, spec)
+        # An earlier `down` may have been killed between the record's end and this.
+        machine.give_back(layout)
         for folder in {layout.run, layout.state}:
             mounts.unmount_below(folder)
             _remove_folder(folder)
@@ -47,57 +43,28 @@ def _stop_processes(layout: Layout, spec: Spec) -> None:
     processes.end_strays(layout.pids, layout.state, NAMES)
     for component in reversed(components(layout, spec, Path())):
         if component.name == "containerd":
-            containers.end_all(layout)
+            containers.end_all(layout, _cgroup_roots(spec))
         if processes.running(layout.pids, component.name):
             say(f"stopping {component.name}")
         processes.stop(layout.pids, component.name)
 
 
-def _remove_node(layout: Layout) -> None:
-    containers.end_all(layout)
+def _remove_node(layout: Layout, spec: Spec) -> None:
+    roots = _cgroup_roots(spec)
+    containers.end_all(layout, roots)
+    network.remove(spec.place)
     mounts.unmount_below(layout.run)
-    containers.remove_cgroups(containers.cgroup_roots(Path("/sys/fs/cgroup")))
-    containers.remove_cni_results(CNI_RESULTS)
-    _remove_log_links(CONTAINER_LOG_LINKS, layout.state)
-    for folder in (SHIM_SOCKETS, KUBELET_FOLDERS[0]):
-        remove_dead_sockets(folder)
-    _remove_empty(SHIM_SOCKETS, SHIM_SOCKETS.parent, *KUBELET_FOLDERS)
-    network.remove()
-    restore_sysctls(layout)
+    containers.remove_cgroups(roots if spec.place.cgroup else [root / "kubepods" for root in roots])
+    containers.remove_cni_results(CNI_RESULTS, spec.place.cni_network)
+    machine.remove_log_links(machine.CONTAINER_LOG_LINKS, layout.state)
 
 
-def _remove_log_links(links: Path, target: Path) -> None:
-    """Remove the links that the kubelet keeps to container logs, in a folder that its configuration cannot move."""
-    if not links.is_dir():
-        return
-    for link in list(links.iterdir()):
-        if link.is_symlink() and link.readlink().is_relative_to(target):
-            link.unlink()
-    _remove_empty(links)
-
-
-def remove_dead_sockets(folder: Path) -> None:
-    """Remove the sockets on which nobody listens any more; those of another containerd's live shims stay."""
-    for path in folder.glob("*"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            if path.is_socket() and probe.connect_ex(str(path)) == errno.ECONNREFUSED:
-                path.unlink()
-
-
-def _remove_empty(*folders: Path) -> None:
-    for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def restore_sysctls(layout: Layout) -> None:
-    """Put the kernel settings back that the first start found."""
-    file = layout.state / "sysctls"
-    if file.exists():
-        network.write_sysctls(dict(line.split("=", 1) for line in file.read_text().splitlines()))
+def _cgroup_roots(spec: Spec) -> list[Path]:
+    """Return the cgroups below which the kubelet keeps its own: of this cluster alone, or the machine's roots."""
+    return [root / spec.place.cgroup for root in containers.cgroup_roots(containers.CGROUPS)]
 
 
 def _remove_folder(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
-    _remove_empty(folder.parent)
+    machine.remove_empty(folder.parent)

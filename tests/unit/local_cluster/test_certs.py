@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from local_cluster import certs
+from local_cluster.addresses import place
 from local_cluster.errors import ClusterError
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl program")
 
 
 def _plan() -> list[certs.Certificate]:
-    return certs.plan("node-1", "10.99.0.1", "10.96.0.1")
+    return certs.plan("node-1", place(0))
 
 
 def _by_name(name: str) -> certs.Certificate:
@@ -37,6 +38,12 @@ def test_subjects_are_the_names_that_kubernetes_knows(name: str, subject: str) -
 def test_the_api_server_is_valid_for_the_addresses_at_which_pods_and_users_reach_it() -> None:
     sans = set(_by_name("apiserver").sans)
     assert {"IP:10.96.0.1", "IP:10.99.0.1", "IP:127.0.0.1", "DNS:kubernetes.default.svc"} <= sans
+
+
+def test_a_further_nodes_api_server_is_valid_where_the_node_reaches_it() -> None:
+    [server] = [item for item in certs.plan("node-1", place(1)) if item.name == "apiserver"]
+    assert {"IP:10.98.4.254", "IP:10.98.6.1", "IP:127.0.0.1"} <= set(server.sans)
+    assert len(_by_name("apiserver").sans) == len(set(_by_name("apiserver").sans))
 
 
 def test_the_stores_clients_have_an_authority_of_their_own() -> None:

@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from local_cluster import cli, processes
+from local_cluster import cli, docker, host, processes
+from local_cluster.errors import RefusalError
 from local_cluster.external import KUBECONFIG_VARIABLE
 from local_cluster.layout import Layout, Ports, Spec, layout_for
+from local_cluster.providers import PROVIDER_VARIABLE
 
 OWN_ANSWERS = 'case "$*" in *readyz*) exit 0;; esac; exit 1'
 
@@ -19,6 +21,9 @@ def user_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", os.environ["PATH"])
     monkeypatch.delenv(KUBECONFIG_VARIABLE, raising=False)
+    monkeypatch.delenv(PROVIDER_VARIABLE, raising=False)
+    # Where an engine answers, a cluster that local cannot make would be one of kind.
+    monkeypatch.setattr(docker, "problem", lambda: "there is no program docker")
 
 
 def _existing(*, full: bool) -> Layout:
@@ -48,6 +53,15 @@ def test_a_refusal_is_one_sentence_and_exit_code_2(
     assert output.err.startswith("local-cluster: refused: ")
     assert words in output.err
     assert output.err.count("\n") == 1
+
+
+def test_a_new_cluster_that_is_refused_keeps_neither_folder_nor_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RefusalError("port 6443 (apiserver) is taken")
+
+    monkeypatch.setattr(host, "refuse_conflicts", refuse)
+    assert cli.main(["up", "--control-plane-only", "--name", "here"]) == 2
+    assert not layout_for("here").base.exists()
 
 
 def test_another_kind_of_cluster_under_the_same_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +110,20 @@ def test_all_clusters_are_taken_down_whatever_their_names(
     assert not layout.base.exists()
     assert cli.main(["down", "--all"]) == 0
     assert "there is no local cluster" in capsys.readouterr().err
+
+
+def test_the_status_of_all_clusters_names_each_and_fails_with_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", "--all"]) == 0
+    _existing(full=False)
+    other = layout_for("there")
+    other.state.mkdir()
+    other.spec_file.write_text(Spec("there", full=True, audit=False, ports=Ports(), slot=1).to_json())
+    for layout in (layout_for("here"), other):
+        layout.certs.mkdir()
+    assert cli.main(["status", "--all"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("# ")] == ["# here", "# there"]
+    assert len([line for line in lines if line.startswith("kubelet")]) == 1
 
 
 def test_a_cluster_that_cannot_be_taken_down_does_not_keep_the_others_up(

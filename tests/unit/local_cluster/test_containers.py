@@ -7,8 +7,11 @@ import socket
 import tarfile
 from pathlib import Path
 
-from local_cluster import containers, mounts, teardown
-from local_cluster.render import CNI_NETWORK, PAUSE_IMAGE
+import pytest
+from local_cluster import containers, machine, mounts
+from local_cluster.addresses import SLOTS, place
+from local_cluster.errors import ClusterError
+from local_cluster.render import PAUSE_IMAGE
 
 
 def _members(archive: bytes) -> dict[str, bytes]:
@@ -56,13 +59,46 @@ def test_the_processes_of_all_pods_are_found_and_no_others(tmp_path: Path) -> No
     assert containers.pod_processes([tmp_path]) == [11, 12, 13]
 
 
-def test_only_our_pods_network_results_are_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slot", SLOTS)
+def test_only_one_clusters_pods_network_results_are_removed(tmp_path: Path, slot: int) -> None:
     folder = tmp_path / "cni/results"
     folder.mkdir(parents=True)
-    for name in (f"{CNI_NETWORK}-abc-eth0", "cni-loopback-abc-lo", "cni-loopback-other-lo"):
-        (folder / name).touch()
-    containers.remove_cni_results(folder)
-    assert [file.name for file in folder.iterdir()] == ["cni-loopback-other-lo"]
+    for other in SLOTS:
+        (folder / f"{place(other).cni_network}-{other:064x}-eth0").touch()
+        (folder / f"cni-loopback-{other:064x}-lo").touch()
+    before = {file.name for file in folder.iterdir()}
+    containers.remove_cni_results(folder, place(slot).cni_network)
+    gone = before - {file.name for file in folder.iterdir()}
+    assert gone == {f"{place(slot).cni_network}-{slot:064x}-eth0", f"cni-loopback-{slot:064x}-lo"}
+
+
+def test_the_last_network_result_takes_the_folder_along(tmp_path: Path) -> None:
+    folder = tmp_path / "cni/results"
+    folder.mkdir(parents=True)
+    (folder / f"{place(1).cni_network}-abc-eth0").touch()
+    containers.remove_cni_results(folder, place(1).cni_network)
+    assert not folder.parent.exists()
+
+
+def test_a_further_nodes_cgroup_is_made_in_every_hierarchy_of_version_1(tmp_path: Path) -> None:
+    roots = [tmp_path / "cpu", tmp_path / "memory"]
+    for root in roots:
+        root.mkdir()
+    assert containers.ensure_cgroup(roots, "mlperf1") == containers.ensure_cgroup(roots, "mlperf1")
+    assert all((root / "mlperf1").is_dir() for root in roots)
+    containers.remove_cgroups([root / "mlperf1" for root in roots])
+    assert [list(root.iterdir()) for root in roots] == [[], []]
+
+
+def test_a_further_nodes_cgroup_of_version_2_gets_what_the_kubelet_asks_for(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids rdma\n")
+    containers.ensure_cgroup([tmp_path], "mlperf1")
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpuset +cpu +memory +pids"
+
+
+def test_a_cgroup_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="cannot make the cgroup mlperf1 for a further node"):
+        containers.ensure_cgroup([tmp_path / "absent"], "mlperf1")
 
 
 def test_mounts_come_last_first_and_only_from_the_folder() -> None:
@@ -83,5 +119,5 @@ def test_a_dead_socket_is_removed_and_a_live_one_stays(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as gone:
             gone.bind(dead)
         (tmp_path / "file").touch()
-        teardown.remove_dead_sockets(tmp_path)
+        machine.remove_dead_sockets(tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "live"]

@@ -76,6 +76,13 @@ def test_our_own_kubelet_and_one_inside_a_container_are_no_reason_to_keep_pods(
     host.refuse_foreign_pods(layout)
 
 
+def test_the_kubelet_of_another_cluster_of_ours_is_not_foreign(layout: Layout) -> None:
+    kubelet = ["/x/kubelet", f"--root-dir={layout.base}/other/kubelet"]
+    assert host.of_our_clusters({1: kubelet, 2: ["/usr/bin/kubelet", "--root-dir=/var/lib/kubelet"]}, layout.base) == {
+        1
+    }
+
+
 def test_a_process_shares_our_namespace_unless_it_has_ended() -> None:
     assert processes.shares_namespace(os.getpid())
     ended = subprocess.Popen(["true"])

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import pytest
 from local_cluster import network, ports
+from local_cluster.addresses import SLOTS, free_slot, place
 from local_cluster.errors import RefusalError
 from local_cluster.layout import Ports
 
@@ -36,18 +37,50 @@ def _route(interface: str, destination: str, mask: str) -> str:
 def test_a_route_inside_the_clusters_ranges_is_found(
     interface: str, destination: str, mask: str, taken: str | None
 ) -> None:
-    assert network.overlapping(HEADER + _route(interface, destination, mask)) == taken
+    assert network.overlapping(HEADER + _route(interface, destination, mask), place(0)) == taken
 
 
 def test_pods_keep_their_address_among_themselves_and_hide_it_from_the_world() -> None:
-    rule = next(line for line in network.nft_rules().splitlines() if "masquerade" in line)
-    assert f"ip saddr {network.POD_CIDR}" in rule
+    rule = next(line for line in network.nft_rules(place(0)).splitlines() if "masquerade" in line)
+    assert "ip saddr 10.97.0.0/16 " in rule
     assert "ip daddr != { 10.97.0.0/16, 10.96.0.0/16, 10.99.0.0/24 }" in rule
 
 
-def test_the_first_service_address_lies_in_the_service_range() -> None:
-    first = next(ipaddress.ip_network(network.SERVICE_CIDR).hosts())
-    assert str(first) == network.SERVICE_IP
+def test_a_further_node_leaves_the_machine_under_its_address_as_its_pods_do() -> None:
+    rule = next(line for line in network.nft_rules(place(1)).splitlines() if "masquerade" in line)
+    assert "ip saddr { 10.98.5.0/24, 10.98.4.0/24 } " in rule
+    assert "ip daddr != { 10.98.5.0/24, 10.98.6.0/24, 10.98.4.0/24 }" in rule
+    assert ("-s", "10.98.4.0/24") in {forward[:2] for forward in network.forward_rules(place(1))}
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_the_routes_of_one_cluster_are_in_no_others_way(slot: int) -> None:
+    other = place(slot)
+    routes = [ipaddress.IPv4Network(cidr) for cidr in other.ranges]
+    table = HEADER + "".join(_route(other.interface, str(cidr[0]), str(cidr.netmask)) for cidr in routes)
+    assert [network.overlapping(table, place(mine)) for mine in SLOTS] == [None] * len(SLOTS)
+
+
+def test_every_slot_has_names_and_addresses_of_its_own() -> None:
+    for name in ("interface", "nft_table", "cni_network", "cgroup", "node_ip", "pod_cidr", "service_cidr"):
+        assert len({getattr(place(slot), name) for slot in SLOTS}) == len(SLOTS)
+    assert all(len(place(slot).interface) < 16 for slot in SLOTS)
+
+
+@pytest.mark.parametrize(("taken", "free"), [([], 0), ([0], 1), ([1], 0), ([0, 2], 1), ([0, 0, 1], 2)])
+def test_a_cluster_gets_the_lowest_slot_that_is_free(taken: list[int], free: int) -> None:
+    assert free_slot(taken) == free
+
+
+def test_no_free_slot_is_refused() -> None:
+    with pytest.raises(RefusalError, match="16 clusters with a node are on this machine already"):
+        free_slot(SLOTS)
+
+
+@pytest.mark.parametrize(("slot", "address"), [(0, "10.96.0.1"), (1, "10.98.6.1")])
+def test_the_first_service_address_lies_in_the_service_range(slot: int, address: str) -> None:
+    assert place(slot).service_ip == address
+    assert ipaddress.ip_address(address) in ipaddress.ip_network(place(slot).service_cidr)
 
 
 def test_a_control_plane_gets_ports_that_are_free_and_nobody_elses() -> None:
@@ -63,15 +96,15 @@ def test_no_free_ports_are_refused() -> None:
         ports.choose_free([], lambda _: False)
 
 
-def test_a_control_plane_listens_on_five_ports_and_a_full_cluster_on_all() -> None:
-    assert set(ports.used_ports(Ports(), full=False)) == {
+def test_a_control_plane_listens_on_five_ports_and_a_first_node_on_the_others() -> None:
+    assert set(ports.used_ports(Ports(), node=False)) == {
         "etcd",
         "etcd_peer",
         "apiserver",
         "controller_manager",
         "scheduler",
     }
-    assert len(ports.used_ports(Ports(), full=True)) == len(fields(Ports))
+    assert len(ports.used_ports(Ports(), node=True)) == len(fields(Ports))
 
 
 def test_a_taken_port_is_refused_and_its_holder_named() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from local_cluster import processes
-from local_cluster.components import Component
+from local_cluster.addresses import place
+from local_cluster.components import Component, no_proxy
 
 SLEEP = "import time; print('started', flush=True); time.sleep(60)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
@@ -101,8 +102,8 @@ def test_a_changed_configuration_file_changes_the_digest(tmp_path: Path) -> None
 
 def test_only_containerd_knows_the_proxy_and_not_for_the_clusters_own_addresses() -> None:
     variables = {"PATH": "/bin", "HTTPS_PROXY": "http://proxy:3128", "KUBECONFIG": "/x"}
-    assert "HTTPS_PROXY" not in processes.environment(variables, keep_proxy=False)
-    kept = processes.environment(variables, keep_proxy=True)
+    assert "HTTPS_PROXY" not in processes.environment(variables, "")
+    kept = processes.environment(variables, no_proxy(place(0)))
     assert kept["HTTPS_PROXY"] == "http://proxy:3128"
     assert "10.96.0.0/16" in kept["NO_PROXY"]
     assert "KUBECONFIG" not in kept
