@@ -14,6 +14,8 @@ endif
 
 CLUSTER := python3 hack/local-cluster/launcher.py
 PYTEST := pytest --no-header
+HACK := PYTHONPATH=hack:hack/local-cluster python -m
+CHECKS := $(HACK) supply_chain
 
 .PHONY: help
 help: ## Show this list.
@@ -32,14 +34,11 @@ test: setup ## Everything below, from lint to end to end; cleans up after itself
 	@hack/test.sh
 
 .PHONY: lint
-lint: setup ## ruff, import-linter, shellcheck, and no generated file stale.
+lint: setup ## ruff, import-linter, shellcheck, hadolint, and no generated file stale.
 	@ruff check
 	@ruff format --check
 	@lint-imports
-	@shellcheck hack/*.sh .ci/run tests/e2e/standin_gpu/nvidia-smi
-	@shellcheck -x tests/node/standin/lib.sh tests/node/standin/bin/*
-	@shellcheck tests/nvidia_tree/image/entrypoint.sh tests/nvidia_tree/image/n* tests/nvidia_tree/image/sudo
-	@find tests/nvidia_tree -name '*.sh' -exec shellcheck -s bash -e SC1091 {} +
+	@$(CHECKS) scripts dockerfiles
 	@python -m mlperf_operator.crd --check
 
 .PHONY: types
@@ -50,12 +49,23 @@ types: setup ## mypy, strict, tests too.
 unit: setup ## Unit and golden tests, with coverage.
 	@$(PYTEST) --cov --cov-report=term --cov-fail-under=90 tests/unit tests/golden
 
-# Kubernetes, Helm and an S3 server, built before the tests that need them: so the minutes show and count for no test.
+# After `programs`: the chart is rendered, and the programs are audited.
+.PHONY: supply-chain
+supply-chain: setup programs ## Manifests, workflows, known vulnerabilities, bills of materials.
+	@$(CHECKS) manifests workflows go python sbom
+
+# For the nightly workflow, where a database that does not answer is a failure. GOVULNDB: another one than go.sum's.
+.PHONY: audit
+audit: setup programs ## Known vulnerabilities of what we depend on; fails where they cannot be looked up.
+	@$(CHECKS) --require-databases go python
+
+# Kubernetes, Helm, an S3 server and Prometheus, built or fetched before the tests that need them: so the minutes show and count for no test.
 # Exit code 2 is a refusal, whose reason is said here and by each test that it skips.
 .PHONY: programs
 programs: setup
 	@$(CLUSTER) tools >/dev/null || [ $$? = 2 ]
 	@python hack/s3_server.py >/dev/null || [ $$? = 2 ]
+	@python hack/prometheus_server.py >/dev/null || [ $$? = 2 ]
 
 .PHONY: integration
 integration: setup programs ## Against a real API server without nodes, and the driver's agent on a real Debian root.
@@ -108,10 +118,46 @@ bench-driver: setup ## The driver pod against the bare package manager, and a se
 bench-parser: setup ## How fast logs are read on one core, and the memory that a detail log of 1 GB takes.
 	@python hack/bench_parser.py
 
+.PHONY: bench-chaos
+bench-chaos: setup ## Faults on purpose, and what must hold after each; CHAOS="--seed 7 --only killed" is one of them again.
+	@PYTHONPATH=hack:hack/local-cluster python hack/bench_chaos.py $(CHAOS)
+
+# In an environment of its own: only the plot needs what the group has.
+.PHONY: bench-scale
+bench-scale: setup ## Runs by the thousand on KWOK's nodes beside bare Jobs (75 minutes); SCALE="--runs 50 --nodes 50" is small.
+	@PYTHONPATH=hack:hack/local-cluster uv run --quiet --isolated --no-default-groups --group bench python hack/bench_scale.py $(SCALE)
+
 # In an environment of its own: atheris has packages for Linux on x86_64 alone.
 .PHONY: fuzz
 fuzz: setup ## Fuzz what reads text of others, for FUZZ_SECONDS (600) on one core.
 	@PYTHONPATH=tests uv run --quiet --isolated --no-default-groups --group fuzz python hack/fuzz.py
+
+.PHONY: release-dry-run
+release-dry-run: setup ## All of a release that can be made here, into dist/, each part held against what it should be.
+	@$(HACK) release dry-run
+
+.PHONY: release-check
+release-check: setup ## TAG=vX.Y.Z: the version is the same everywhere, and the changelog has it.
+	@$(HACK) release check --tag "$(TAG)"
+
+.PHONY: release-notes
+release-notes: setup ## TAG=vX.Y.Z: what the changelog says of a release.
+	@$(HACK) release notes --tag "$(TAG)"
+
+.PHONY: release-contexts
+release-contexts: setup ## The folders that a release's images are built from, into build/.
+	@$(HACK) release contexts
+
+.PHONY: release-bills
+release-bills: setup ## Bills of materials, into dist/.
+	@$(HACK) release bills
+
+.PHONY: release-files
+release-files: setup ## OPERATOR=<image> HARNESS=<image>: sdist, wheel, chart with these images, bills, checksums.
+	@$(HACK) release packages
+	@$(HACK) release chart "$(OPERATOR)" "$(HARNESS)"
+	@$(HACK) release bills
+	@$(HACK) release checksums
 
 .PHONY: clean-cluster
 clean-cluster: ## End every local cluster and leave nothing of them.

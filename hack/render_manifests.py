@@ -31,12 +31,21 @@ resources:
 """
 
 
+LIMITS = ("policies/runs.yaml", "policies/jobs.yaml")
+"""Templates that repeat the administrator's values: here those are edited in the Deployment, and nobody tells these."""
+
+
+def _without_limits(objects: str) -> str:
+    documents = objects.split("---\n")
+    return "---\n".join(text for text in documents if not text.partition("\n")[0].endswith(LIMITS))
+
+
 def render() -> dict[Path, str]:
     """Return the files with the content that they should have."""
     helm = Path(launcher("tools", "helm")) / "helm"
     argv = [str(helm), "template", RELEASE, str(REPOSITORY / "charts" / "mlperf-operator"), "--namespace", NAMESPACE]
     options = ["--set", "crds.install=false", "--no-hooks", "--kube-version", "1.35.0"]
-    objects = subprocess.run([*argv, *options], check=True, stdout=subprocess.PIPE, text=True).stdout
+    objects = _without_limits(subprocess.run([*argv, *options], check=True, stdout=subprocess.PIPE, text=True).stdout)
     return {
         MANIFESTS / "namespace.yaml": NAMESPACE_MANIFEST,
         MANIFESTS / "operator.yaml": HEADER + objects,

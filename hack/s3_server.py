@@ -7,23 +7,16 @@ the local cluster, which the same Go builds. Exit code 2 where it cannot be buil
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "local-cluster"))
+import go_programs
+from go_programs import ClusterError, RefusalError
 
-from local_cluster.binaries import find_go, source_digest  # noqa: E402 - this may be run as a script
-from local_cluster.errors import ClusterError, RefusalError  # noqa: E402
-from local_cluster.layout import cache_dir  # noqa: E402
-from local_cluster.locks import locked  # noqa: E402
-from local_cluster.progress import run_long  # noqa: E402
-
-SOURCE = HERE / "s3-server"
+SOURCE = Path(__file__).resolve().parent / "s3-server"
 START_SECONDS = 20.0
 
 
@@ -34,25 +27,19 @@ def program() -> Path:
         RefusalError: no usable Go toolchain.
         ClusterError: the build failed, such as for want of its modules.
     """
-    path = cache_dir() / f"s3-server-{source_digest(SOURCE, platform.machine())}"
-    with locked("build-s3-server", "it builds the S3 server"):
-        if not path.exists():
-            partial = path.with_name(f".{path.name}.partial")
-            argv = [find_go(), "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", str(partial), "."]
-            env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-            run_long("building the S3 server", argv, cache_dir() / "build-s3-server.log", env=env, cwd=SOURCE)
-            partial.rename(path)
-    return path
+    return go_programs.program(SOURCE, "s3-server")
 
 
 class S3Server:
     """A server with one user, whose buckets are the folders of `folder`."""
 
-    def __init__(self, path: Path, folder: Path, port: int, access_key: str, secret_key: str) -> None:
-        self._path, self._folder, self._port = path, folder, port
+    def __init__(
+        self, path: Path, folder: Path, port: int, access_key: str, secret_key: str, *, address: str = "127.0.0.1"
+    ) -> None:
+        self._path, self._folder, self._address = path, folder, f"{address}:{port}"
         self._keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
         self._process: subprocess.Popen[bytes] | None = None
-        self.endpoint = f"http://127.0.0.1:{port}"
+        self.endpoint = f"http://{self._address}"
         for name in ("buckets", "metadata"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -69,7 +56,7 @@ class S3Server:
         """
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._path, f"127.0.0.1:{self._port}", self.buckets, self._folder / "metadata"],
+                [self._path, self._address, self.buckets, self._folder / "metadata"],
                 env={**os.environ, **self._keys},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -18,7 +18,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
-for step in lint types unit integration e2e; do
+for step in lint types unit supply-chain integration e2e; do
   echo "=== $step"
   started=$SECONDS
   make --no-print-directory "$step"

@@ -62,24 +62,42 @@ async def _create(cluster: Cluster, run: MLPerfRun, body: Mapping[str, Any]) -> 
     if found is None:
         raise NameTakenError(kind, meta["name"], deleting=True)
     if not _is_ours(run, body, found):
-        raise NameTakenError(kind, meta["name"], deleting=_goes_away(run, found["metadata"]))
+        goes = "deletionTimestamp" in found["metadata"]
+        if not goes and _of_earlier_run(run, found["metadata"]):
+            goes = True
+            await _collect(cluster, kind, found["metadata"])
+        raise NameTakenError(kind, meta["name"], deleting=goes)
     return {**found, "kind": kind}
 
 
-def _goes_away(run: MLPerfRun, meta: Mapping[str, Any]) -> bool:
-    # The name is this run's now, so an owner of that name and another uid is gone, and the garbage collector follows.
-    earlier = any(
+async def _collect(cluster: Cluster, kind: str, meta: Mapping[str, Any]) -> None:
+    """Delete what an earlier run of the name left: the garbage collector would, but can miss that its owner went.
+
+    To an informer that lists again, a run that was deleted and made again has merely changed. So has a Job: its name is
+    free only when its pods are gone, or they would be missed in the same way.
+    """
+    try:
+        await cluster.delete(BY_KIND[kind], meta["namespace"], meta["name"], meta["uid"], foreground=kind == "Job")
+    except ApiError as error:
+        if error.status != 403:
+            raise
+
+
+def _of_earlier_run(run: MLPerfRun, meta: Mapping[str, Any]) -> bool:
+    # The name is this run's now, so an owner of that name and another uid is gone.
+    return any(
         owner["apiVersion"].startswith(f"{GROUP}/")
         and (owner["kind"], owner["name"]) == (KIND, run.metadata.name)
         and owner["uid"] != run.metadata.uid
         for owner in meta.get("ownerReferences") or ()
     )
-    return earlier or "deletionTimestamp" in meta
 
 
 def _is_ours(run: MLPerfRun, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
-    labels = found["metadata"].get("labels") or {}
+    meta = found["metadata"]
     if "ownerReferences" in wanted["metadata"]:
-        return bool(labels.get(naming.RUN_UID_LABEL) == run.metadata.uid)
+        # Labels are anybody's to copy.
+        return any(owner["uid"] == run.metadata.uid for owner in meta.get("ownerReferences") or ())
+    labels = meta.get("labels") or {}
     # A claim outlives its run on purpose: the next run of that name finds its data there.
     return labels.get(naming.MANAGED_BY_LABEL) == naming.MANAGER and labels.get(naming.RUN_LABEL) == run.metadata.name

@@ -32,6 +32,7 @@ def controller() -> None:
     import uvloop  # noqa: PLC0415 - `results` should start at once, and needs none of this
 
     from mlperf_operator.controller import serve  # noqa: PLC0415
+    from mlperf_operator.lease import LostLeadershipError  # noqa: PLC0415
     from mlperf_operator.settings import Settings, SettingsError  # noqa: PLC0415
 
     try:
@@ -40,6 +41,9 @@ def controller() -> None:
             runner.run(serve(settings))
     except SettingsError as error:
         raise failure(*str(error).splitlines()) from error
+    except LostLeadershipError:
+        # It is in the log, and no defect: a new process stands by.
+        raise typer.Exit(1) from None
 
 
 def main() -> None:

@@ -42,10 +42,12 @@ def dockerfile(
 
     Exit code 2 when the suite needs no such image or the tree is not its tree.
     """
+    from mlperf_operator.limits import no_suite  # noqa: PLC0415 - `results` should start at once
+
     suites = known_suites()
     found = suites.get(suite)
     if found is None:
-        raise failure(f"there is no suite {suite}; there are {', '.join(sorted(suites))}")
+        raise failure(no_suite(suite, suites))
     if found.prebuild is None:
         raise failure(f"the prebuild of suite {suite} installs nothing: its image {found.image} is complete as it is")
     folder = found.prebuild.folder

@@ -7,23 +7,35 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
+import msgspec
 from kubernetes.aio import client, config
 
 from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from mlperf_operator.clock import ServerClock
+from mlperf_operator.metrics import UNSEEN, Metrics
+from mlperf_operator.shapes import WHOLE, Shape
 
 REQUEST_TIMEOUT_SECONDS = 30.0
 MAX_CONNECTIONS = 64
 """Bound on open connections: kopf's and ours together must not exhaust the API server's."""
 
 LOG_LIMIT_BYTES = 4 * 1024**2
+
+_APPLY = "application/apply-patch+yaml; charset=utf-8"
+"""Server-side apply reads YAML. With a charset the client sends the text that it is given."""
+
+_ESCAPED = re.compile(r"[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+"""What cannot stand in YAML as it is."""
 
 Json = dict[str, Any]
 
@@ -56,10 +68,16 @@ class Resource:
     kind: str
     namespace: str | None = None
     """The one namespace that a list or watch is of; None for all."""
+    shape: Shape = field(default=WHOLE, compare=False)
+    """What a list or watch reads of each object."""
 
     def within(self, namespace: str) -> Resource:
         """Return the objects of this kind in one namespace."""
         return replace(self, namespace=namespace)
+
+    def read_as(self, shape: Shape) -> Resource:
+        """Return the objects of this kind, of which a list or watch reads only a part."""
+        return replace(self, shape=shape)
 
     def url(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """Return the path of the collection, the object or its subresource."""
@@ -102,8 +120,12 @@ class Cluster:
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
+        self._host = urlsplit(api.configuration.host).netloc
         self.guard: Callable[[], bool] = lambda: True
         """Asked before each write; False refuses it, so that a leader that was replaced cannot act."""
+        self.metrics: Metrics = UNSEEN
+        """Where requests are counted."""
+        self.clock = ServerClock()
 
     @classmethod
     @asynccontextmanager
@@ -138,9 +160,15 @@ class Cluster:
         """Create the Lease, which is how leadership is won, so the guard is not asked."""
         return await self._json("POST", LEASES.url(body["metadata"]["namespace"]), body)
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Delete exactly this object; one that is gone or was made anew is left alone."""
-        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, *, foreground: bool = False
+    ) -> None:
+        """Delete exactly this object; one that is gone or was made anew is left alone.
+
+        In the foreground it stays, marked, until the garbage collector has deleted what it owns.
+        """
+        policy = "Foreground" if foreground else "Background"
+        options = {"preconditions": {"uid": uid}, "propagationPolicy": policy}
         try:
             await self._write("DELETE", resource.url(namespace, name), options)
         except ApiError as error:
@@ -169,7 +197,7 @@ class Cluster:
         }
         query = {"fieldManager": naming.MANAGER, "force": "true"}
         url = MLPERF_RUNS.url(namespace, name, "status")
-        return await self._write("PATCH", url, body, query=query, content_type="application/apply-patch+yaml")
+        return await self._write("PATCH", url, body, query=query, content_type=_APPLY)
 
     async def patch_node(self, name: str, resource_version: str, patch: Mapping[str, Any]) -> Json:
         """Merge a patch into a node as it was read, and return it as stored.
@@ -186,7 +214,7 @@ class Cluster:
         meta = body["metadata"]
         query = {"fieldManager": naming.MANAGER, "force": "true"}
         url = BY_KIND[body["kind"]].url(meta["namespace"], meta["name"])
-        return await self._write("PATCH", url, body, query=query, content_type="application/apply-patch+yaml")
+        return await self._write("PATCH", url, body, query=query, content_type=_APPLY)
 
     async def evict(self, namespace: str, name: str, uid: str) -> None:
         """Evict exactly this pod; one that is gone is fine.
@@ -239,7 +267,7 @@ class Cluster:
 
     async def list_page(self, resource: Resource, query: Mapping[str, str]) -> Json:
         """Return one page of a list over all namespaces, or over the resource's own."""
-        return await self._json("GET", resource.url(), query=query)
+        return _parsed(await self._request("GET", resource.url(), query=query), resource.shape.page)
 
     @asynccontextmanager
     async def watch(
@@ -254,7 +282,7 @@ class Cluster:
         with _translated():
             response = await self._send("GET", resource.url(), None, {**query, "watch": "true"}, timeout=timeout)
             try:
-                yield _events(response.content)
+                yield _events(response.content, resource.shape)
             finally:
                 response.close()
 
@@ -305,15 +333,39 @@ class Cluster:
         content_type: str = "application/json",
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - aiohttp's own kind of timeout
     ) -> aiohttp.ClientResponse:
-        headers = {"Content-Type": content_type, "Accept": "application/json", "User-Agent": naming.MANAGER}
+        headers = {
+            "Content-Type": content_type,
+            "Accept": "application/json",
+            # To pack and unpack answers costs both sides more than a cluster's network.
+            "Accept-Encoding": "identity",
+            "User-Agent": naming.MANAGER,
+        }
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
         full = self._api.configuration.host + url + (f"?{urlencode(query)}" if query else "")
         limit = timeout or aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
-        answer = await self._api.call_api(method, full, headers, body, _request_timeout=limit)
-        response: aiohttp.ClientResponse = answer.response
+        started, code = time.perf_counter(), "<error>"
+        try:
+            sent = _yaml(body) if content_type == _APPLY else body
+            answer = await self._api.call_api(method, full, headers, sent, _request_timeout=limit)
+            response: aiohttp.ClientResponse = answer.response
+            code = str(response.status)
+        finally:
+            self.metrics.request(method, self._host, code, time.perf_counter() - started)
+        self.clock.note(response.headers.get("Date"), time.perf_counter() - started)
         if response.status >= 400:
             raise _error(response, await response.read())
         return response
+
+
+def _yaml(body: Mapping[str, Any] | None) -> str:
+    """Return a body as JSON that is YAML too, which does not know JSON's pairs of escapes for an emoji."""
+    return _ESCAPED.sub(_escape, json.dumps(body, ensure_ascii=False))
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    # Half of a pair is no character.
+    return "\\ufffd" if 0xD800 <= code <= 0xDFFF else f"\\u{code:04x}"
 
 
 class _translated:  # noqa: N801 - used as a `with` statement
@@ -339,21 +391,21 @@ def _error(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
     return ApiError(response.status, reason, message, float(after) if after.isdecimal() else None)
 
 
-def _parsed(text: bytes) -> Json:
+def _parsed(text: bytes, decoder: msgspec.json.Decoder[Any] = WHOLE.page) -> Json:
     try:
-        return dict(json.loads(text))
-    except (TypeError, ValueError) as error:
+        return dict(decoder.decode(text))
+    except (TypeError, ValueError, msgspec.DecodeError) as error:
         # A proxy in between answers with pages of its own.
         raise ApiError(0, "NotJSON", f"the answer is not a JSON object: {text[:200]!r}") from error
 
 
-async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[Json]:
+async def _events(stream: aiohttp.StreamReader, shape: Shape) -> AsyncIterator[Json]:
     # Lines are put together by hand: an object may be longer than the reader's limit for one line.
     rest = b""
     async for chunk in stream.iter_any():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if line.strip():
-                yield _parsed(line)
+                yield _parsed(line, shape.event)
     if rest.strip():
         raise ApiError(0, "Truncated", "the watch broke off within an event")

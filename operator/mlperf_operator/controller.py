@@ -7,9 +7,13 @@ import logging
 import random
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
-from mlperf_operator import handlers, naming
+from mlperf_operator import handlers, naming, shapes
+from mlperf_operator.api.v1alpha1 import ConditionStatus, ConditionType, MLPerfRun, MLPerfRunStatus
 from mlperf_operator.catalogue import DriverSettings
 from mlperf_operator.cluster import JOBS, MLPERF_RUNS, PODS, Cluster
 from mlperf_operator.driver_controller import DriverController
@@ -19,31 +23,44 @@ from mlperf_operator.inputs import InputsReader
 from mlperf_operator.lease import Lease
 from mlperf_operator.limits import Limits
 from mlperf_operator.logs import RunLogger, bind, configure
+from mlperf_operator.metrics import DISTRIBUTION, UNSEEN, Metrics
+from mlperf_operator.metrics_server import MetricsServer, Shown
 from mlperf_operator.observe import Views
 from mlperf_operator.observed import JobRecord, PodRecord, RunRecord, decode_job, decode_pod, decode_run
 from mlperf_operator.queue import WorkQueue
 from mlperf_operator.reconcile import Reconciler
-from mlperf_operator.resources.driver_daemonset import DriverImages
+from mlperf_operator.resources.driver_daemonset import DriverImages, Home
+from mlperf_operator.run_facts import durations
 from mlperf_operator.settings import Settings
 from mlperf_operator.tasks import first_ended
+from mlperf_operator.tracing import Tracer
+from mlperf_operator.verdicts.conditions import status_of
 from mlperf_operator.workers import work
 
 logger = logging.getLogger(__name__)
 
 
+NAME = "mlperfrun"
+"""Of the controller and its queue in metrics."""
+
+
 class Controller:
     """Informers that feed a queue, and workers that empty it. Acts only while it runs, that is, as the leader."""
 
-    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+    def __init__(
+        self, cluster: Cluster, settings: Settings, metrics: Metrics = UNSEEN, tracer: Tracer | None = None
+    ) -> None:
         self._settings = settings
-        self._queue: WorkQueue[str] = WorkQueue()
+        self._metrics = metrics
+        self._tracer = tracer
+        self._queue: WorkQueue[str] = WorkQueue(NAME, metrics)
         drivers = settings.driver()
         self.runs: Informer[RunRecord] = Informer(
-            cluster, MLPERF_RUNS, decode_run, index=lambda run: run.uid, on_change=self._run_changed
+            cluster, MLPERF_RUNS.read_as(shapes.RUN), decode_run, index=lambda run: run.uid, on_change=self._run_changed
         )
         self.jobs: Informer[JobRecord] = Informer(
             cluster,
-            JOBS,
+            JOBS.read_as(shapes.JOB),
             decode_job,
             label_selector=naming.SELECTOR,
             index=lambda job: job.run_uid,
@@ -51,7 +68,7 @@ class Controller:
         )
         self.pods: Informer[PodRecord] = Informer(
             cluster,
-            PODS,
+            PODS.read_as(shapes.POD),
             decode_pod,
             label_selector=naming.SELECTOR,
             index=lambda pod: pod.run_uid,
@@ -62,19 +79,23 @@ class Controller:
                 cluster,
                 drivers,
                 DriverImages(settings.image, settings.image_pull_policy, settings.image_pull_secrets),
-                settings.namespace,
+                Home(settings.namespace, settings.driver_owner),
                 self.runs.store,
                 self._queue.add,
+                metrics,
             )
             if drivers is not None
             else None
         )
+        self._limits = _limits(settings, drivers)
         self._reconciler = Reconciler(
             cluster,
             Views(runs=self.runs.store, jobs=self.jobs, pods=self.pods),
-            _limits(settings, drivers),
+            self._limits,
             InputsReader(cluster, settings),
             keeper=self._drivers.keeper if self._drivers is not None else None,
+            now=cluster.clock.now,
+            on_finished=self._finished,
         )
 
     @property
@@ -91,10 +112,29 @@ class Controller:
         for informer in self.informers:
             await informer.synced.wait()
         logger.info("synced: %d runs, %d jobs, %d pods", *map(len, (self.runs.store, self.jobs.store, self.pods.store)))
-        workers = [work(self._queue, self._reconciler.reconcile, _log) for _ in range(self._settings.workers)]
+        count, metrics = self._settings.workers, self._metrics.controller(NAME, self._settings.workers)
+        workers = [work(self._queue, self._reconciler.reconcile, self._log, metrics) for _ in range(count)]
         if self._drivers is not None:
             workers.append(self._drivers.run())
         await first_ended(handlers.watch(self._queue.add), self._resync(), *workers)
+
+    def shown(self) -> Shown:
+        """Return what metrics show besides the instruments."""
+        nodes = self._drivers.nodes.store if self._drivers is not None else {}
+        return Shown(self.informers, self._limits.suites, self.runs.store, nodes)
+
+    def _finished(self, run: MLPerfRun, status: MLPerfRunStatus) -> None:
+        if status.start_time is not None:
+            succeeded = status_of(status.conditions, ConditionType.SUCCEEDED) is ConditionStatus.TRUE
+            self._metrics.run_finished(run.spec.suite, "Succeeded" if succeeded else "Failed", *durations(status))
+        if self._tracer is not None:
+            self._tracer.finished(run, status)
+
+    def _log(self, key: str) -> RunLogger:
+        namespace, _, name = key.partition("/")
+        record = self.runs.store.get(key)
+        known = {"uid": record.uid} if record is not None else {}
+        return bind(logger, run=name, namespace=namespace, **known)
 
     def _run_changed(self, old: RunRecord | None, new: RunRecord | None) -> None:
         record = new or old
@@ -131,12 +171,10 @@ def _limits(settings: Settings, drivers: DriverSettings | None) -> Limits:
         code_claims=settings.allowed_code_claims,
         harness_parity=settings.harness_parity,
         upload_endpoints=settings.allowed_upload_endpoints,
+        upload_secrets=settings.allowed_upload_secrets,
+        namespaces=settings.allowed_namespaces,
+        own_namespace=settings.namespace,
     )
-
-
-def _log(key: str) -> RunLogger:
-    namespace, _, name = key.partition("/")
-    return bind(logger, run=name, namespace=namespace)
 
 
 async def serve(settings: Settings) -> None:
@@ -146,8 +184,11 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with Cluster.from_environment() as cluster:
-        controller = Controller(cluster, settings)
+    metrics = Metrics()
+    metrics.about_process()
+    async with Cluster.from_environment() as cluster, _tracing(settings) as tracer:
+        cluster.metrics = metrics
+        controller = Controller(cluster, settings, metrics, tracer)
         lease = Lease(
             cluster,
             namespace=settings.namespace,
@@ -158,10 +199,21 @@ async def serve(settings: Settings) -> None:
             retry_period=settings.lease_retry_seconds,
         )
         cluster.guard = lambda: lease.held
-        health = Health(settings.health_port, controller.informers, is_leader=lambda: lease.held)
-        async with health:
+        metrics.leader.labels(naming.MANAGER).set_function(lambda: float(lease.held))
+        health = Health(settings.health_port, controller.informers, is_leader=lambda: lease.held, metrics=metrics)
+        async with health, MetricsServer(settings.metrics_port, metrics, controller.shown()):
             await first_ended(lease.run(controller.run), _wait_for(stopped))
 
 
 async def _wait_for(event: asyncio.Event) -> None:
     await event.wait()
+
+
+@asynccontextmanager
+async def _tracing(settings: Settings) -> AsyncIterator[Tracer | None]:
+    tracer = Tracer(settings.tracing_endpoint, version(DISTRIBUTION)) if settings.tracing_endpoint else None
+    try:
+        yield tracer
+    finally:
+        if tracer is not None:
+            await tracer.close()

@@ -13,6 +13,8 @@ from mlperf_operator.cluster import NODES, PODS, Cluster
 from mlperf_operator.driver_keeper import DriverKeeper
 from mlperf_operator.driver_signs import FOREIGN_SELECTOR
 from mlperf_operator.informer import Informer
+from mlperf_operator.logs import bind
+from mlperf_operator.metrics import UNSEEN, Metrics
 from mlperf_operator.node_reconcile import FLEET, NodeReconciler
 from mlperf_operator.node_view import NodeView
 from mlperf_operator.nodes.records import (
@@ -25,8 +27,7 @@ from mlperf_operator.nodes.records import (
 )
 from mlperf_operator.observed import RunRecord
 from mlperf_operator.queue import WorkQueue
-from mlperf_operator.reconcile import utc_now
-from mlperf_operator.resources.driver_daemonset import DriverImages
+from mlperf_operator.resources.driver_daemonset import DriverImages, Home
 from mlperf_operator.tasks import first_ended
 from mlperf_operator.workers import work
 
@@ -44,11 +45,13 @@ class DriverController:
         cluster: Cluster,
         settings: DriverSettings,
         images: DriverImages,
-        namespace: str,
+        home: Home,
         runs: Mapping[str, RunRecord],
         wake_run: Callable[[str], None],
+        metrics: Metrics = UNSEEN,
     ) -> None:
-        self._queue: WorkQueue[str] = WorkQueue()
+        self._queue: WorkQueue[str] = WorkQueue("node", metrics)
+        self._metrics = metrics.controller("node", WORKERS)
         self._wake_run = wake_run
         self.nodes: Informer[NodeRecord] = Informer(
             cluster, NODES, decode_node, index=lambda node: node.name, on_change=self._node_changed
@@ -56,11 +59,12 @@ class DriverController:
         # Only of our own namespace: what others label as driver pods says nothing.
         self.pods: Informer[DriverPodRecord] = Informer(
             cluster,
-            PODS.within(namespace),
+            PODS.within(home.namespace),
             decode_driver_pod,
             label_selector=naming.DRIVER_SELECTOR,
             index=lambda pod: pod.node,
             on_change=self._pod_changed,
+            name="driver-pods",
         )
         self.foreign: Informer[ForeignPodRecord] = Informer(
             cluster,
@@ -69,10 +73,12 @@ class DriverController:
             label_selector=FOREIGN_SELECTOR,
             index=lambda pod: pod.node,
             on_change=self._pod_changed,
+            name="foreign-driver-pods",
         )
         self._view = NodeView(cluster, self.nodes.store, self.pods, self.foreign)
         self.keeper = DriverKeeper(cluster, self._view, runs, settings)
-        self._reconciler = NodeReconciler(cluster, self._view, self.keeper, settings, images, namespace, now=utc_now)
+        now = cluster.clock.now
+        self._reconciler = NodeReconciler(cluster, self._view, self.keeper, settings, images, home, now=now)
 
     @property
     def informers(self) -> tuple[Informer[NodeRecord], Informer[DriverPodRecord], Informer[ForeignPodRecord]]:
@@ -84,7 +90,8 @@ class DriverController:
         logger.info("synced: %d nodes, %d driver pods", len(self.nodes.store), len(self.pods.store))
         self._queue.add(FLEET)
         workers: list[Coroutine[Any, Any, None]] = [
-            work(self._queue, self._reconciler.reconcile, lambda _key: logger) for _ in range(WORKERS)
+            work(self._queue, self._reconciler.reconcile, lambda key: bind(logger, node=key), self._metrics)
+            for _ in range(WORKERS)
         ]
         await first_ended(*workers)
 

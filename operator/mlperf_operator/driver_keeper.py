@@ -115,9 +115,10 @@ class DriverKeeper:
         record = self._runs.get(key)
         if record is None or record.uid != uid:
             return False
-        if record.body["spec"].get("suspend") and self.has_no_job(key):
+        body = record.body
+        if body["spec"].get("suspend") and self.has_no_job(key):
             return False
-        conditions = record.body.get("status", {}).get("conditions") or ()
+        conditions = body.get("status", {}).get("conditions") or ()
         return not any(c["type"] == "Finished" and c["status"] == "True" for c in conditions)
 
     def _goes_on(self, key: str) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from mlperf_operator import naming
@@ -18,8 +18,9 @@ from mlperf_operator.api.v1alpha1 import (
     MLPerfRun,
     MLPerfRunStatus,
     StageState,
+    StageStatus,
 )
-from mlperf_operator.observed import format_time
+from mlperf_operator.observed import format_time, parse_time
 
 MAX_MESSAGE = 1024
 """Longest note that the API server accepts in an Event."""
@@ -34,13 +35,9 @@ _BAD_WHEN_FALSE = frozenset(
         ConditionType.AUDITS_PASSED,
     }
 )
-_TOLD = _BAD_WHEN_FALSE | {ConditionType.SUSPENDED, ConditionType.PREPARED}
-_STAGE_WORDS = {
-    StageState.RUNNING: ("StageStarted", "started"),
-    StageState.COMPLETED: ("StageCompleted", "is done"),
-    StageState.SKIPPED: ("StageSkipped", "was skipped"),
-    StageState.FAILED: ("StageFailed", "failed"),
-}
+_JUDGED = _BAD_WHEN_FALSE - {ConditionType.ACCEPTED, ConditionType.SUCCEEDED}
+_TOLD = _BAD_WHEN_FALSE | {ConditionType.SUSPENDED}
+_ENDED = frozenset({StageState.COMPLETED, StageState.SKIPPED})
 
 
 @dataclass(frozen=True)
@@ -66,25 +63,59 @@ def _pod_notes(old: MLPerfRunStatus, new: MLPerfRunStatus) -> Iterator[Note]:
 
 
 def _stage_notes(old: MLPerfRunStatus, new: MLPerfRunStatus) -> Iterator[Note]:
+    # One Event a stage, not two: the end of one is told with the begin of the next.
     before = {stage.name: stage.state for stage in old.stages}
-    for stage in new.stages:
-        if stage.state is before.get(stage.name) or stage.state not in _STAGE_WORDS:
-            continue
-        reason, words = _STAGE_WORDS[stage.state]
-        kind = "Warning" if stage.state is StageState.FAILED else "Normal"
-        detail = f": {stage.message}" if stage.message else ""
-        yield Note(kind, reason, f"stage {stage.name} {words}{detail}")
+    changed = [stage for stage in new.stages if stage.state is not before.get(stage.name)]
+    ended = [stage for stage in changed if stage.state in _ENDED]
+    begun = next((stage for stage in changed if stage.state is StageState.RUNNING), None)
+    if begun is not None:
+        previous = new.stages[: new.stages.index(begun)][-1:]
+        told = [*ended, *(stage for stage in previous if stage.state in _ENDED and stage not in ended)]
+        yield Note("Normal", "StageStarted", "; ".join([f"stage {begun.name} started", *_ends(told)]))
+    else:
+        # What was seen to run waits for the next one's begin, unless there is no next one.
+        told = [s for s in ended if s is new.stages[-1] or before.get(s.name) is not StageState.RUNNING]
+        if told:
+            yield Note("Normal", "StageCompleted", "; ".join(_ends(told)))
+    for stage in changed:
+        if stage.state is StageState.FAILED:
+            detail = f": {stage.message}" if stage.message else ""
+            yield Note("Warning", "StageFailed", f"stage {stage.name} failed{detail}")
+
+
+def _ends(stages: Sequence[StageStatus]) -> Iterator[str]:
+    for stage in stages:
+        start, end = parse_time(stage.started_at), parse_time(stage.finished_at)
+        if stage.state is StageState.SKIPPED:
+            yield f"{stage.name} was skipped"
+        else:
+            yield f"{stage.name} is done" + (f" after {_spoken(end - start)}" if start and end else "")
+
+
+def _spoken(span: timedelta) -> str:
+    minutes, seconds = divmod(max(0, int(span.total_seconds())), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def _condition_notes(old: MLPerfRunStatus, new: MLPerfRunStatus) -> Iterator[Note]:
     before = {condition.type: condition for condition in old.conditions}
+    news = [c for c in new.conditions if c.type in _TOLD and _is_news(c, before.get(c.type))]
+    end = next((c for c in news if c.type is ConditionType.SUCCEEDED), None)
+    # Good verdicts are told together with the run's end, bad ones each by itself.
+    good = [c for c in news if end is not None and c.type in _JUDGED and c.status is ConditionStatus.TRUE]
+    for condition in news:
+        if condition in good:
+            continue
+        bad = condition.status is ConditionStatus.FALSE and condition.type in _BAD_WHEN_FALSE
+        message = condition.message or condition.reason
+        if condition is end:
+            message = "; ".join([message, *([new.summary] if new.summary else []), *(c.message for c in good)])
+        yield Note("Warning" if bad else "Normal", f"{condition.type}{condition.status}", message)
     for condition in new.conditions:
-        stored = before.get(condition.type)
-        if condition.type in _TOLD and _is_news(condition, stored):
-            bad = condition.status is ConditionStatus.FALSE and condition.type in _BAD_WHEN_FALSE
-            message = condition.message or condition.reason
-            yield Note("Warning" if bad else "Normal", f"{condition.type}{condition.status}", message)
-        elif condition.type is ConditionType.SUCCEEDED and _waits_for_new_reason(condition, stored):
+        if condition.type is ConditionType.SUCCEEDED and _waits_for_new_reason(condition, before.get(condition.type)):
             yield Note("Warning", condition.reason, condition.message)
 
 

@@ -109,8 +109,8 @@ def load_yaml(text: str, name: str) -> object:
     """
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # PyYAML lets some of Python's own errors through: a date with a 13th month, an endless number.
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:
+        # PyYAML lets some of Python's own errors through: a date with a 13th month, `!!bool maybe`, `!!int ''`.
         raise ConfigError(f"{name}: no YAML: {_yaml_problem(error)}") from error
 
 
@@ -118,7 +118,10 @@ def _yaml_problem(error: Exception) -> str:
     """Return what is wrong, without the text around it: who may start a run may not be allowed to read it."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem} in line {error.problem_mark.line + 1}"
-    return type(error).__name__
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    unreadable = "a character" if isinstance(error, yaml.YAMLError) else "a value"
+    return f"{unreadable} cannot be read ({type(error).__name__})"
 
 
 def _place(loc: Sequence[int | str], document: object) -> str:

@@ -14,7 +14,7 @@ from mlperf_operator.acceptance import CONFIG_POLICIES, refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.gpu_config import built_in_for, value_problems
 from mlperf_operator.gpu_config_schema import ConfigEntry, ConfigError, SystemConfig, load_yaml, parse_system_config
-from mlperf_operator.limits import Limits, choices
+from mlperf_operator.limits import Limits, choices, no_suite
 from mlperf_operator.resources.overrides import override_files, user_configs
 from mlperf_operator.suites import Suite
 
@@ -108,7 +108,7 @@ def check(path: Path, suites: Mapping[str, Suite], only: str | None = None) -> t
     for name, text in sorted(read_texts(path).items()):
         config = parse_system_config(text, name)
         unknown = sorted(set(config.suites) - set(suites))
-        problems += [f"{name}: there is no suite {other}; possible: {choices(suites)}" for other in unknown]
+        problems += [f"{name}: {no_suite(other, suites)}" for other in unknown]
         for suite in [wanted] if wanted else [suites[s] for s in config.suites if s in suites]:
             base = built_in_for(suite, config.system)
             problems += [f"{name}: {text}" for text in value_problems(suite, config, base)]
@@ -149,7 +149,7 @@ def read_texts(path: Path) -> dict[str, str]:
 
 def _suite(name: str, suites: Mapping[str, Suite]) -> Suite:
     if name not in suites:
-        raise ConfigError(f"there is no suite {name}; possible: {choices(suites)}")
+        raise ConfigError(no_suite(name, suites))
     return suites[name]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import kopf
 
 from mlperf_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
+from mlperf_operator.informer import PAGE_SIZE
 from mlperf_operator.naming import MANAGER
 
 Wake = Callable[[str], None]
@@ -24,6 +25,20 @@ class EndlessBackoffs:
         """Start the pauses again, as kopf does for each request."""
         for attempt in itertools.count():
             yield min(_BACKOFF_CAP_SECONDS, 2.0 ** min(attempt, 6)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+
+
+class NoDiffs(kopf.DiffBaseStorage):
+    """Keeps no earlier state of an object: only kopf's change handlers want one, and a copy an event costs most."""
+
+    def build(self, **_: object) -> kopf.BodyEssence:
+        """Return nothing to compare."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: object) -> None:
+        """Return that nothing was kept."""
+
+    def store(self, **_: object) -> None:
+        """Keep nothing."""
 
 
 def registry(wake: Wake) -> kopf.OperatorRegistry:
@@ -41,7 +56,9 @@ def registry(wake: Wake) -> kopf.OperatorRegistry:
         settings.networking.request_timeout = 30
         settings.networking.error_backoffs = EndlessBackoffs()
         settings.watching.inactivity_timeout = 70
+        settings.watching.chunk_size = PAGE_SIZE
         settings.queueing.idle_timeout = 0.1
+        settings.persistence.diffbase_storage = NoDiffs()
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
     async def changed(namespace: str | None, name: str | None, **_: object) -> None:

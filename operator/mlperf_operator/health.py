@@ -10,6 +10,8 @@ from typing import Protocol, Self
 
 from aiohttp import web
 
+from mlperf_operator.metrics import UNSEEN, Metrics
+
 MAX_LOOP_LAG_SECONDS = 5.0
 MAX_SILENCE_SECONDS = 150.0
 _BEAT_SECONDS = 0.5
@@ -25,10 +27,18 @@ class Watched(Protocol):
 class Health:
     """Serves /healthz and /readyz while it is entered."""
 
-    def __init__(self, port: int, informers: Sequence[Watched], *, is_leader: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        port: int,
+        informers: Sequence[Watched],
+        *,
+        is_leader: Callable[[], bool],
+        metrics: Metrics = UNSEEN,
+    ) -> None:
         self._port = port
         self._informers = informers
         self._is_leader = is_leader
+        self._metrics = metrics
         self._lag = 0.0
         self._beat: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
@@ -55,6 +65,7 @@ class Health:
             started = time.monotonic()
             await asyncio.sleep(_BEAT_SECONDS)
             self._lag = time.monotonic() - started - _BEAT_SECONDS
+            self._metrics.loop_lag_seconds.observe(max(0.0, self._lag))
 
     def problems(self) -> list[str]:
         """Return why the process should be restarted; nothing while it is well."""

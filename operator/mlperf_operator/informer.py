@@ -60,8 +60,11 @@ class Informer(Generic[R]):
         index: Callable[[R], str],
         on_change: Callable[[R | None, R | None], None],
         label_selector: str = "",
+        name: str = "",
     ) -> None:
         self.resource = resource
+        self.name = name or resource.plural
+        """Tells it from others, in metrics."""
         self.synced = asyncio.Event()
         self.last_activity = time.monotonic()
         self.relists = 0
@@ -113,7 +116,7 @@ class Informer(Generic[R]):
         while True:
             page = await self._cluster.list_page(self.resource, query)
             self.last_activity = time.monotonic()
-            for item in page.get("items", []):
+            for item in page.get("items") or ():
                 record = self._decode(item)
                 seen[_key(record)] = record
             token = page["metadata"].get("continue")

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class LostLeadershipError(Exception):
-    """The Lease could not be renewed in time; the process has to end."""
+    """The Lease could not be renewed in time, or another took it; the process has to end."""
 
 
 class Lease:
@@ -78,7 +78,8 @@ class Lease:
             await asyncio.sleep(self._retry_period)
             await self._attempt()
             if not self.held:
-                raise LostLeadershipError("the Lease was not renewed in time")
+                logger.error("the Lease was not renewed in time or is another's; this process ends")
+                raise LostLeadershipError
 
     async def _attempt(self) -> bool:
         """Try once to take or renew the Lease.

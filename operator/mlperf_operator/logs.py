@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
-_FIELDS = ("run", "namespace", "uid")
+_FIELDS = ("run", "namespace", "uid", "node")
 
 
 class JsonFormatter(logging.Formatter):
@@ -39,7 +39,7 @@ class RunLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def bind(logger: logging.Logger, **fields: str) -> RunLogger:
-    """Return a logger whose lines carry these fields: run, namespace, uid."""
+    """Return a logger whose lines carry these fields: run, namespace, uid; or node."""
     return RunLogger(logger, fields)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlperf_operator import driver_signs, naming
 from mlperf_operator.catalogue import Driver, DriverSettings, Mode
-from mlperf_operator.cluster import DAEMON_SETS, PODS, ApiError, Cluster
+from mlperf_operator.cluster import CONFIG_MAPS, DAEMON_SETS, PODS, ApiError, Cluster
 from mlperf_operator.driver_keeper import DriverKeeper, gpu_pods
 from mlperf_operator.driver_report import NodeReport
 from mlperf_operator.events import node_event
@@ -24,9 +24,11 @@ from mlperf_operator.nodes.watch import parsed
 from mlperf_operator.resources.driver_daemonset import (
     VERIFY,
     DriverImages,
+    Home,
     daemon_set_name,
     driver_daemon_set,
     template_digest,
+    with_owner,
 )
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ class NodeReconciler:
         keeper: DriverKeeper,
         settings: DriverSettings,
         images: DriverImages,
-        namespace: str,
+        home: Home,
         *,
         now: Callable[[], datetime],
     ) -> None:
@@ -69,7 +71,7 @@ class NodeReconciler:
         self._keeper = keeper
         self._settings = settings
         self._images = images
-        self._namespace = namespace
+        self._home = home
         self._now = now
         self._daemon_sets: dict[str, Mapping[str, Any]] = {}
         self._applied: dict[str, str] = {}
@@ -146,7 +148,7 @@ class NodeReconciler:
         """Return the DaemonSet of a mode and version: made once, since all that it is made from stays as it is."""
         name = daemon_set_name(mode, driver)
         if name not in self._daemon_sets:
-            body = driver_daemon_set(mode, driver, self._settings, self._images, self._namespace)
+            body = driver_daemon_set(mode, driver, self._settings, self._images, self._home.namespace)
             self._daemon_sets[name] = body
         return self._daemon_sets[name]
 
@@ -175,8 +177,15 @@ class NodeReconciler:
         name, digest = body["metadata"]["name"], template_digest(body)
         if self._applied.get(name) == digest and not again:
             return
-        await self._cluster.apply(body)
+        owner = await self._owned_by()
+        await self._cluster.apply(with_owner(body, owner) if owner is not None else body)
         self._applied[name] = digest
+
+    async def _owned_by(self) -> Mapping[str, Any] | None:
+        """Return the ConfigMap that the chart takes away when it is uninstalled, and DaemonSets of ours with it."""
+        if not self._home.owner:
+            return None
+        return await self._cluster.get(CONFIG_MAPS, self._home.namespace, self._home.owner)
 
     async def _tell(self, before: NodeState | None, after: NodeState | None, node: NodeRecord) -> None:
         if after is None or (before is not None and (before.reason, before.version) == (after.reason, after.version)):
@@ -192,11 +201,11 @@ class NodeReconciler:
 
     async def _sweep(self) -> None:
         """Delete the DaemonSets that no node needs any more."""
-        for body in await self._cluster.list_in(DAEMON_SETS, self._namespace, naming.DRIVER_SELECTOR):
+        for body in await self._cluster.list_in(DAEMON_SETS, self._home.namespace, naming.DRIVER_SELECTOR):
             meta = body["metadata"]
             # Asked each time: a node may have been labelled while the one before was deleted.
             if meta["name"] not in self._needed() and not self._is_used(body):
-                await self._cluster.delete(DAEMON_SETS, self._namespace, meta["name"], meta["uid"])
+                await self._cluster.delete(DAEMON_SETS, self._home.namespace, meta["name"], meta["uid"])
                 self._applied.pop(meta["name"], None)
 
     def _needed(self) -> set[str]:

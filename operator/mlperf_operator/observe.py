@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import MLPerfRun
-from mlperf_operator.cluster import JOBS, ApiError, Cluster
-from mlperf_operator.observed import JobRecord, Observed, PodRecord, Report, RunRecord, decode_job, parse_time
+from mlperf_operator.cluster import JOBS, PODS, ApiError, Cluster
+from mlperf_operator.observed import (
+    JOB_NAME_LABEL,
+    JobRecord,
+    Observed,
+    PodRecord,
+    Report,
+    RunRecord,
+    decode_job,
+    decode_pod,
+    parse_time,
+)
 from mlperf_operator.outcome import LAST_WORD_GRACE
 from mlperf_operator.report import ReportError, announced, parse_log, parse_part
 from mlperf_operator.resources.containers import COLLECT
@@ -22,6 +32,9 @@ READ_DEADLINE = timedelta(minutes=15)
 
 LOG_DEADLINE = timedelta(minutes=1)
 """How long a log that cannot be read, or is not whole, is asked for again where nothing else is left."""
+
+POD_UNSEEN_AFTER = timedelta(minutes=1)
+"""A pod that no informer has shown for this long may be there without its labels."""
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -75,16 +88,29 @@ class Observer:
         """
         observed = self.recorded(run)
         if observed.job is None:
-            observed = replace(observed, job=await self._unseen_job(run))
+            unseen = await self._unseen_job(run)
+            observed = replace(observed, job=unseen, unwatched=unseen is not None)
         job = observed.job
         if job is None:
             return observed
         if job.outcome is not None:
-            return await self._with_report(run, job, observed, now)
-        waiting, pod = waiting_since(run, observed, now), observed.pod
-        if waiting is not None and (pod is None or pod.ended) and now >= waiting + POD_EXPECTED_AFTER:
+            return await self._with_report(run, job, await self._with_unseen_pods(job, observed), now)
+        if _misses_pod(run, observed, now, min(POD_UNSEEN_AFTER, timedelta(seconds=run.spec.start_timeout_seconds))):
+            observed = await self._with_unseen_pods(job, observed)
+        waiting = waiting_since(run, observed, now)
+        if waiting is not None and _misses_pod(run, observed, now, POD_EXPECTED_AFTER):
             return replace(observed, job_warnings=await self._warnings(job, waiting))
         return observed
+
+    async def _with_unseen_pods(self, job: JobRecord, observed: Observed) -> Observed:
+        """Return what is there with the Job's pods that the informer does not know: their labels were taken away."""
+        if observed.pods:
+            return observed
+        bodies = await self._cluster.list_in(PODS, job.namespace, f"{JOB_NAME_LABEL}={job.name}")
+        mine = [decode_pod(body) for body in bodies if _controller(body) == job.uid]
+        unseen = [pod for pod in mine if pod.run_uid != job.run_uid]
+        pods = sorted(unseen, key=lambda pod: (pod.created_at, pod.name))
+        return replace(observed, pods=tuple(pods), unwatched=observed.unwatched or bool(pods))
 
     async def _unseen_job(self, run: MLPerfRun) -> JobRecord | None:
         # The status may know a Job that the informer has not seen yet, or that is gone.
@@ -141,6 +167,16 @@ class Observer:
             if part is not None:
                 return part
         return None
+
+
+def _misses_pod(run: MLPerfRun, observed: Observed, now: datetime, after: timedelta) -> bool:
+    waiting, pod = waiting_since(run, observed, now), observed.pod
+    return waiting is not None and (pod is None or pod.ended) and now >= waiting + after
+
+
+def _controller(body: Mapping[str, Any]) -> str:
+    owners = body["metadata"].get("ownerReferences") or ()
+    return next((str(owner.get("uid")) for owner in owners if owner.get("controller")), "")
 
 
 def _is_news(run: MLPerfRun, pod: PodRecord) -> bool:

@@ -7,23 +7,34 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mlperf_operator.api.v1alpha1 import AuditStatus, ResultStatus
+import msgspec
+
+from mlperf_operator.api.v1alpha1 import KIND, AuditStatus, ResultStatus
 from mlperf_operator.naming import RUN_LABEL, RUN_UID_LABEL
 
 Raw = Mapping[str, Any]
 
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+"""Set by the Job controller on a Job's pods."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """An MLPerfRun as stored: not yet checked."""
 
     namespace: str
     name: str
     uid: str
-    body: Raw
+    text: bytes
+    """Its JSON: thousands of finished runs would take four times the memory as objects."""
+
+    @property
+    def body(self) -> Raw:
+        """The run as objects, made anew each time."""
+        return dict(msgspec.json.decode(self.text))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobRecord:
     """A Job of a run."""
 
@@ -45,7 +56,7 @@ class JobRecord:
     ended_at: datetime | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ContainerRecord:
     """A container of a pod, init containers included."""
 
@@ -59,7 +70,7 @@ class ContainerRecord:
     finished_at: datetime | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PodRecord:
     """A pod of a run."""
 
@@ -149,6 +160,8 @@ class Observed:
     recovery_pods: tuple[PodRecord, ...] = ()
     job_warnings: tuple[str, ...] = ()
     """Messages of the Job's warning events, read only while it has no pod."""
+    unwatched: bool = False
+    """Whether the Job was read by itself: somebody took its labels away, and no informer tells of its changes."""
     report: Report | None = None
     report_error: str = ""
     """Why there will never be a report although the Job is complete."""
@@ -163,9 +176,22 @@ class Observed:
         return self.pods[-1] if self.pods else None
 
 
+_YEARS = range(1970, 3000)
+"""Years that a time can be in: a timeout added to one near the calendar's end has no date."""
+
+
 def parse_time(text: str | None) -> datetime | None:
-    """Parse the API server's RFC 3339 time; None stays None."""
-    return datetime.fromisoformat(text) if text else None
+    """Parse the API server's RFC 3339 time; None stays None, and what no clock can have said is None too.
+
+    Who may write a status writes any text in the form of a date there: year 0, year 9999, no zone.
+    """
+    try:
+        moment = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    if moment is None or moment.year not in _YEARS:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def format_time(moment: datetime) -> str:
@@ -177,25 +203,32 @@ def _created(meta: Raw) -> datetime:
     return parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC)
 
 
+def _controller(meta: Raw, kind: str) -> Raw:
+    """Return the owner of this kind that controls an object: labels are anybody's to copy, an owner is meant."""
+    owners = meta.get("ownerReferences") or ()
+    return next((owner for owner in owners if owner.get("controller") and owner["kind"] == kind), {})
+
+
 def decode_run(body: Raw) -> RunRecord:
     """Keep of an MLPerfRun what reconciling needs."""
     meta = body["metadata"]
     slim = {key: value for key, value in meta.items() if key != "managedFields"}
-    return RunRecord(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"], body={**body, "metadata": slim})
+    text = msgspec.json.encode({**body, "metadata": slim})
+    return RunRecord(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"], text=text)
 
 
 def decode_job(body: Raw) -> JobRecord:
     """Keep of a Job what reconciling needs."""
     meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
-    labels = meta.get("labels", {})
+    owner = _controller(meta, KIND)
     true = {c["type"]: c for c in status.get("conditions") or () if c["status"] == "True"}
     end = true.get("Complete") or true.get("Failed")
     return JobRecord(
         namespace=meta["namespace"],
         name=meta["name"],
         uid=meta["uid"],
-        run=labels.get(RUN_LABEL, ""),
-        run_uid=labels.get(RUN_UID_LABEL, ""),
+        run=owner.get("name", ""),
+        run_uid=owner.get("uid", ""),
         deleting="deletionTimestamp" in meta,
         suspend=bool(spec.get("suspend")),
         suspended="Suspended" in true,
@@ -220,7 +253,7 @@ def decode_pod(body: Raw) -> PodRecord:
         namespace=meta["namespace"],
         name=meta["name"],
         uid=meta["uid"],
-        job=labels.get("batch.kubernetes.io/job-name", ""),
+        job=_controller(meta, "Job").get("name", ""),
         run=labels.get(RUN_LABEL, ""),
         run_uid=labels.get(RUN_UID_LABEL, ""),
         node=body.get("spec", {}).get("nodeName"),

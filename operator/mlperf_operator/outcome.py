@@ -10,6 +10,7 @@ from mlperf_operator.api.v1alpha1 import Condition, ConditionStatus, ConditionTy
 from mlperf_operator.observed import ContainerRecord, JobRecord, Observed, PodRecord, parse_time
 from mlperf_operator.resources.job import FAIL_CODES
 from mlperf_operator.stages import current_stage, failed_stage, reason_of, sentence, termination
+from mlperf_operator.suites import Suite
 from mlperf_operator.waiting import terminating, waiting_since, why_waiting
 
 RUN_TIMEOUT_GRACE = timedelta(minutes=6)
@@ -47,8 +48,8 @@ class Outcome:
         return self.phase in (Phase.COMPLETED, Phase.FAILED)
 
 
-def outcome(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
-    """Say where an accepted run stands."""
+def outcome(run: MLPerfRun, observed: Observed, now: datetime, suite: Suite | None = None) -> Outcome:
+    """Say where an accepted run stands; with its suite, also what its namespace would have to permit."""
     job = observed.job
     if job is None:
         return _without_job(run, observed, now)
@@ -58,7 +59,7 @@ def outcome(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
         return _failure(run, job, observed.pod, now)
     if job.suspend or job.suspended:
         return _suspended(run, job)
-    return _running(run, observed, now)
+    return _running(run, suite, observed, now)
 
 
 def _without_job(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
@@ -157,7 +158,7 @@ def _explain_stage(container: ContainerRecord) -> tuple[str, str]:
     return reason_of(container), text
 
 
-def _running(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
+def _running(run: MLPerfRun, suite: Suite | None, observed: Observed, now: datetime) -> Outcome:
     pod = observed.pod
     # Also with a backoffLimit: what took too long once is not tried again.
     overrun = any(found.reason == DEADLINE_EXCEEDED for found in observed.pods)
@@ -166,7 +167,7 @@ def _running(run: MLPerfRun, observed: Observed, now: datetime) -> Outcome:
         return Outcome(Phase.FAILED, "RunTimeout", _timed_out(run, "its Job is stopped"))
     waiting = waiting_since(run, observed, now)
     if waiting is not None:
-        reason, message = why_waiting(observed)
+        reason, message = why_waiting(run, suite, observed)
         if now < waiting + timedelta(seconds=run.spec.start_timeout_seconds):
             return Outcome(Phase.ACTIVE, reason, message)
         text = f"not started within startTimeoutSeconds ({run.spec.start_timeout_seconds} s): {message}"

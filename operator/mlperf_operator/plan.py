@@ -20,7 +20,7 @@ from mlperf_operator.suites import Suite
 from mlperf_operator.waiting import POD_EXPECTED_AFTER, waiting_since
 
 RECHECK = timedelta(seconds=30)
-"""How often a Job without a pod is asked again why."""
+"""How often a Job without a pod is asked again why, and what no informer tells of is read again."""
 
 RETRY_START = timedelta(seconds=10)
 """How often a run whose Job cannot be created yet is tried again."""
@@ -42,6 +42,8 @@ class Inputs:
     override_files: Mapping[str, str]
     driver: str | None = None
     """The exact driver version that the Job asks of its node, where the operator brought it there."""
+    host_paths: tuple[str, ...] = ()
+    """Folders of the node that the administrator allows."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def desired_objects(run: MLPerfRun, inputs: Inputs) -> list[dict[str, Any]]:
             inputs.override_files,
             config_digest(run, inputs),
             driver=inputs.driver,
+            host_paths=inputs.host_paths,
         ),
     ]
 
@@ -108,15 +111,21 @@ def keep_going(run: MLPerfRun, observed: Observed) -> list[Action]:
     return [] if job_record.suspend == run.spec.suspend else [SetSuspend(run.spec.suspend)]
 
 
-def recover(run: MLPerfRun, observed: Observed, suite: Suite, images: Images) -> list[Action]:
-    """Return what reads the results of a complete Job again from the volume, once its pod can no longer report."""
+def recover(
+    run: MLPerfRun, observed: Observed, suite: Suite, images: Images, host_paths: tuple[str, ...] = ()
+) -> list[Action]:
+    """Return what reads the results of a complete Job again from the volume, once its pod can no longer report.
+
+    Raises:
+        HostPathError: the administrator does not allow the volume any more.
+    """
     pod = observed.pod
     if observed.report is not None or observed.recovery_job is not None or not outlives_pod(run):
         return []
     if pod is not None and not pod.ended:
         return []
     node = (pod.node if pod is not None else None) or run.status.node
-    return [Create(recovery_job(run, suite, images, node))]
+    return [Create(recovery_job(run, suite, images, node, host_paths))]
 
 
 def finish(run: MLPerfRun, observed: Observed, now: datetime) -> list[Action]:
@@ -163,4 +172,6 @@ def _deadlines(run: MLPerfRun, observed: Observed, now: datetime) -> list[dateti
         moments.append(now + RETRY_READ)
     elif overrun is not None and not (job_record.suspend or job_record.suspended):
         moments.append(overrun)
+    if observed.unwatched:
+        moments.append(now + RECHECK)
     return moments

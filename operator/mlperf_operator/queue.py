@@ -6,9 +6,12 @@ import asyncio
 import heapq
 import itertools
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+from mlperf_operator.metrics import UNSEEN, Metrics
 
 K = TypeVar("K", bound=Hashable)
 
@@ -19,10 +22,17 @@ MAX_DELAY_SECONDS = 300.0
 class WorkQueue(Generic[K]):
     """Keys to work on. A key is handed to one worker at a time, and once however often it was added before."""
 
-    def __init__(self, *, jitter: Callable[[], float] = lambda: random.uniform(0.8, 1.2)) -> None:  # noqa: S311
+    def __init__(
+        self,
+        name: str = "",
+        metrics: Metrics = UNSEEN,
+        *,
+        jitter: Callable[[], float] = lambda: random.uniform(0.8, 1.2),  # noqa: S311
+    ) -> None:
         self._ready: deque[K] = deque()
-        self._dirty: set[K] = set()
-        self._processing: set[K] = set()
+        self._dirty: dict[K, float] = {}
+        self._processing: dict[K, float] = {}
+        """Both: since when, by `time.monotonic`."""
         self._failures: dict[K, int] = {}
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
@@ -30,6 +40,8 @@ class WorkQueue(Generic[K]):
         self._timer: asyncio.TimerHandle | None = None
         self._wakeup = asyncio.Event()
         self._jitter = jitter
+        # Asked by another thread, to which a list of a dict's values is whole.
+        self._metrics = metrics.queue(name, self._ready.__len__, lambda: list(self._processing.values()))
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -38,7 +50,8 @@ class WorkQueue(Generic[K]):
         """Add a key now; one that is being worked on comes again when that is done."""
         if key in self._dirty:
             return
-        self._dirty.add(key)
+        self._dirty[key] = time.monotonic()
+        self._metrics.added()
         if key not in self._processing:
             self._push(key)
 
@@ -58,6 +71,7 @@ class WorkQueue(Generic[K]):
         """Add a key after a delay that doubles with each failure since `forget`, and not before the server wants it."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
+        self._metrics.retried()
         delay = min(MAX_DELAY_SECONDS, BASE_DELAY_SECONDS * 2 ** min(failures, 20)) * self._jitter()
         self.add_after(key, max(delay, at_least))
 
@@ -71,13 +85,16 @@ class WorkQueue(Generic[K]):
             self._wakeup.clear()
             await self._wakeup.wait()
         key = self._ready.popleft()
-        self._dirty.discard(key)
-        self._processing.add(key)
+        now = time.monotonic()
+        self._metrics.taken(now - self._dirty.pop(key))
+        self._processing[key] = now
         return key
 
     def done(self, key: K) -> None:
         """Say that the work on a key has ended."""
-        self._processing.discard(key)
+        since = self._processing.pop(key, None)
+        if since is not None:
+            self._metrics.done(time.monotonic() - since)
         if key in self._dirty:
             self._push(key)
 

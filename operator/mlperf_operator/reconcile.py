@@ -22,6 +22,8 @@ from mlperf_operator.logs import RunLogger, bind
 from mlperf_operator.observe import Observer, Views, given_up
 from mlperf_operator.observed import Blocked, Observed, decode_job
 from mlperf_operator.outcome import Phase, outcome
+from mlperf_operator.parity import placed
+from mlperf_operator.resources.confine import HostPathError
 from mlperf_operator.status import is_finished, next_status, refused_status
 from mlperf_operator.suites import Suite
 from mlperf_operator.typed import UnreadableError, typed
@@ -29,7 +31,13 @@ from mlperf_operator.typed import UnreadableError, typed
 logger = logging.getLogger(__name__)
 
 COALESCE = timedelta(seconds=5)
-"""Changes of stages alone are written at most this often."""
+"""What can wait, such as changes of stages alone, is written at most this often for a run."""
+
+COALESCED_A_SECOND = 10
+"""What can wait is written at most this often for all runs together."""
+
+_CAN_WAIT = ("conditions", "node", "stage", "stages")
+"""Fields whose change alone can wait, but for a condition's status."""
 
 WAITING_FOR_DELETION = "WaitingForDeletion"
 DELETION_RETRY = timedelta(seconds=2)
@@ -65,6 +73,7 @@ class Reconciler:
         *,
         keeper: DriverKeeper | None = None,
         now: Callable[[], datetime] = utc_now,
+        on_finished: Callable[[MLPerfRun, MLPerfRunStatus], None] = lambda _run, _status: None,
     ) -> None:
         self._cluster = cluster
         self._views = views
@@ -73,6 +82,7 @@ class Reconciler:
         self._keeper = keeper
         self._observer = Observer(cluster, views)
         self._now = now
+        self._on_finished = on_finished
         self._written: dict[str, _Written] = {}
 
     async def reconcile(self, key: str) -> timedelta | None:
@@ -110,7 +120,11 @@ class Reconciler:
     def _with_written_status(self, run: MLPerfRun) -> MLPerfRun:
         # The informer may be behind our own last write; resource versions can be compared (KEP-5504).
         written = self._written.get(run.metadata.uid)
-        if written is None or int(run.metadata.resource_version or 0) >= written.resource_version:
+        if written is None:
+            return run
+        if int(run.metadata.resource_version or 0) >= written.resource_version:
+            if is_finished(run.status):
+                self.forget(run.metadata.uid)
             return run
         metadata = run.metadata.model_copy(update={"resource_version": str(written.resource_version)})
         return run.model_copy(update={"metadata": metadata, "status": written.status})
@@ -146,9 +160,11 @@ class Reconciler:
         return observed
 
     async def _start(self, run: MLPerfRun, suite: Suite, observed: Observed) -> Observed:
+        run = placed(run, self._limits)
         try:
             inputs = await self._inputs.read(run, suite)
-            inputs = replace(inputs, driver=await self._driver_for(run, suite))
+            driver = await self._driver_for(run, suite)
+            inputs = replace(inputs, driver=driver, host_paths=self._limits.host_paths)
             body = await act(self._cluster, run, None, plan.start(run, inputs))
         except NotReadyError as error:
             return replace(observed, blocked=error.blocked)
@@ -177,10 +193,12 @@ class Reconciler:
         """Make the Job that reads lost results again. That it cannot be made ends the run only after a while."""
         try:
             if suite is not None:
-                await act(self._cluster, run, None, plan.recover(run, observed, suite, self._inputs.images(run, suite)))
+                run, images = placed(run, self._limits), self._inputs.images(run, suite)
+                actions = plan.recover(run, observed, suite, images, self._limits.host_paths)
+                await act(self._cluster, run, None, actions)
                 return observed
             cause = f"suite {run.spec.suite} is not known any more"
-        except NameTakenError as error:
+        except (NameTakenError, HostPathError) as error:
             cause = str(error)
         except ApiError as error:
             if error.status not in REFUSALS:
@@ -216,12 +234,19 @@ class Reconciler:
             return None
         meta = run.metadata
         written = self._written.get(meta.uid)
-        if written is not None and _essence(old) == _essence(new) and now < written.at + COALESCE:
-            return written.at + COALESCE - now
+        if written is not None and _essence(old) == _essence(new) and now < (due := written.at + self._coalesce()):
+            return due - now
         body = await self._cluster.apply_run_status(meta.namespace, meta.name, meta.uid, meta.resource_version, new)
         self._written[meta.uid] = _Written(int(body["metadata"]["resourceVersion"]), status, now)
+        if is_finished(status):
+            # Once at most: a finished run is written no more. Where the answer to this write is lost, nobody is told.
+            self._on_finished(run, status)
         await self._tell(run, status, now)
         return None
+
+    def _coalesce(self) -> timedelta:
+        """Return how long a change that can wait does: longer, the more runs are under way."""
+        return max(COALESCE, timedelta(seconds=len(self._written) / COALESCED_A_SECOND))
 
     async def _tell(self, run: MLPerfRun, status: MLPerfRunStatus, now: datetime) -> None:
         for note in notes(run.status, status):
@@ -234,9 +259,9 @@ class Reconciler:
 
 
 def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a status whose change is written at once: all but stages and wording."""
-    kept = {key: value for key, value in status.items() if key not in ("stages", "stage", "conditions")}
-    return {**kept, "conditions": [(c["type"], c["status"], c["reason"]) for c in status.get("conditions", ())]}
+    """Return the part of a status whose change is written at once: all but stages, node, reasons and wording."""
+    kept = {key: value for key, value in status.items() if key not in _CAN_WAIT}
+    return {**kept, "conditions": [(c["type"], c["status"]) for c in status.get("conditions", ())]}
 
 
 def _is_new(run: MLPerfRun, observed: Observed) -> bool:

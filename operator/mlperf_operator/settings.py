@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as EnvironmentValueError
 
 from mlperf_operator.catalogue import DriverSettings
+from mlperf_operator.grants import ParityGrant
+from mlperf_operator.host_paths import lies_under
 from mlperf_operator.suites import BUILT_IN, Suite
 
 _NAME = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
 """Name of a Kubernetes object."""
+
+_NAMESPACE = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
 
 class SettingsError(Exception):
@@ -47,6 +51,9 @@ class Settings(BaseSettings):
     driver_file: Path | None = Field(
         default=None, description="YAML of DriverSettings. Unset: drivers are not managed, and runs verify theirs."
     )
+    driver_owner: str = Field(
+        default="", description="ConfigMap of the operator's namespace with which its driver pods go. Empty: none."
+    )
     allowed_host_paths: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Prefixes that spec.scratch.hostPath and spec.results.hostPath may lie under."
     )
@@ -60,16 +67,29 @@ class Settings(BaseSettings):
     allow_runtime_class_access: bool = Field(
         default=False, description="Whether gpu.access RuntimeClass, which no quota counts, is possible."
     )
-    harness_parity: dict[str, tuple[str, ...]] = Field(
+    allowed_namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Namespaces whose runs are accepted. Empty: all but the operator's own."
+    )
+    harness_parity: dict[str, ParityGrant] = Field(
         default_factory=dict,
-        description="JSON object: by namespace the scratch claims and host paths, owned by the administrator, that "
-        "runs with securityProfile HarnessParity may use. Empty: the profile is not possible.",
+        description="JSON object: by namespace what runs with securityProfile HarnessParity may have there. Empty: the "
+        "profile is not possible.",
     )
     allowed_upload_endpoints: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="S3 endpoints that spec.upload may name. Empty: no uploads."
     )
+    allowed_upload_secrets: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Secrets, as namespace/name, that spec.upload may name. Empty: any of the run's namespace.",
+    )
     workers: int = Field(default=16, ge=1, le=256, description="Runs reconciled at the same time.")
     health_port: int = Field(default=8081, ge=1, le=65535, description="Port of /healthz and /readyz.")
+    metrics_port: int = Field(default=0, ge=0, le=65535, description="Port of /metrics. 0: none.")
+    tracing_endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s/]+/?)?$",
+        description="OTLP receiver (HTTP) that gets a trace of each finished run, as scheme://host:port. Empty: none.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="DEBUG, INFO, WARNING or ERROR."
     )
@@ -80,7 +100,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("allowed_host_paths", "allowed_images", "allowed_code_claims", "allowed_upload_endpoints"),
-        "image_pull_secrets",
+        *("allowed_namespaces", "allowed_upload_secrets", "image_pull_secrets"),
         mode="before",
     )
     @classmethod
@@ -93,32 +113,48 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
         for path in paths:
-            if not path.startswith("/") or ".." in path.split("/"):
-                msg = f"{path} is no absolute path"
+            if not path.startswith("/") or ".." in path.split("/") or not path.strip("/."):
+                msg = f"{path} is no absolute path of a folder below /"
                 raise ValueError(msg)
         return paths
 
-    @field_validator("allowed_code_claims")
+    @field_validator("allowed_code_claims", "allowed_upload_secrets")
     @classmethod
-    def _namespaced(cls, claims: tuple[str, ...]) -> tuple[str, ...]:
-        for claim in claims:
-            if not re.fullmatch(f"{_NAME}/{_NAME}", claim):
-                msg = f"{claim!r} is no namespace/name of a claim"
+    def _namespaced(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        kind = "claim" if info.field_name == "allowed_code_claims" else "Secret"
+        for name in names:
+            if not re.fullmatch(f"{_NAME}/{_NAME}", name):
+                msg = f"{name!r} is no namespace/name of a {kind}"
                 raise ValueError(msg)
-        return claims
+        return names
+
+    @field_validator("allowed_namespaces")
+    @classmethod
+    def _namespaces(cls, namespaces: tuple[str, ...]) -> tuple[str, ...]:
+        for namespace in namespaces:
+            _check_namespace(namespace)
+        return namespaces
 
     @field_validator("harness_parity")
     @classmethod
-    def _claims_and_paths(cls, allowed: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        for namespace, volumes in allowed.items():
-            if not re.fullmatch(_NAME, namespace):
-                msg = f"{namespace!r} is no name of a namespace"
-                raise ValueError(msg)
-            for volume in volumes:
-                if not re.fullmatch(_NAME, volume) and (volume[:1] != "/" or ".." in volume.split("/")):
-                    msg = f"{namespace!r}: {volume} is no name of a claim and no absolute path"
+    def _by_namespace(cls, grants: dict[str, ParityGrant]) -> dict[str, ParityGrant]:
+        for namespace in grants:
+            _check_namespace(namespace)
+        return grants
+
+    @model_validator(mode="after")
+    def _no_path_above_those_of_privileged_runs(self) -> Settings:
+        # A subPath may follow links within its volume, so a volume must not hold what its runs are not to reach.
+        kept = [(namespace, path) for namespace, grant in self.harness_parity.items() for path in grant.host_paths]
+        for outer in self.allowed_host_paths:
+            for namespace, path in kept:
+                if lies_under(path, outer) and not lies_under(outer, path):
+                    msg = (
+                        f"allowed_host_paths has {outer}, from which a run could reach {path} by a link, which "
+                        f"harness_parity keeps for namespace {namespace}; name folders beside each other"
+                    )
                     raise ValueError(msg)
-        return allowed
+        return self
 
     @model_validator(mode="after")
     def _lease_times_in_order(self) -> Settings:
@@ -169,10 +205,19 @@ class Settings(BaseSettings):
         return _driver_settings(self.driver_file) if self.driver_file else None
 
 
+def _check_namespace(name: str) -> None:
+    if not re.fullmatch(_NAMESPACE, name):
+        msg = f"{name!r} is no name of a namespace"
+        raise ValueError(msg)
+
+
 def _problems(error: ValidationError) -> str:
     prefix = Settings.model_config["env_prefix"]
-    lines = [(f"{prefix}{p['loc'][0]}".upper() if p["loc"] else "settings", p["msg"]) for p in error.errors()]
-    return "; ".join(f"{name}: {text}" for name, text in lines)
+    return "; ".join(f"{_variable(prefix, p['loc'])}: {p['msg']}" for p in error.errors())
+
+
+def _variable(prefix: str, loc: tuple[int | str, ...]) -> str:
+    return ".".join([f"{prefix}{loc[0]}".upper(), *map(str, loc[1:])]) if loc else "settings"
 
 
 def _read_yaml(path: Path) -> object:

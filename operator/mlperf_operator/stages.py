@@ -133,4 +133,7 @@ def failed_stage(pod: PodRecord | None) -> ContainerRecord | None:
 
 def current_stage(pod: PodRecord | None) -> str | None:
     """Return the stage that runs now."""
-    return next((stage.name for stage in stage_statuses(pod) if stage.state is StageState.RUNNING), None)
+    if pod is None or pod.ended:
+        return None
+    running = {container.name for container in pod.containers if container.state == "Running"}
+    return next((name for name in (*PREPARE_STAGES, RUN) if name in running), None)

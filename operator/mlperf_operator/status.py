@@ -52,7 +52,7 @@ def refused_status(run: MLPerfRun, refusal: Refusal, now: datetime) -> MLPerfRun
 def next_status(run: MLPerfRun, suite: Suite | None, observed: Observed, now: datetime) -> MLPerfRunStatus:
     """Return the status of an accepted run that has not finished yet; its suite may be gone once it has a Job."""
     moment = format_time(now)
-    reached = outcome(run, observed, now)
+    reached = outcome(run, observed, now, suite)
     stages, found = tuple(_stages(run, observed, now)), seen(observed.pod)
     report, accounted = observed.report, account(run, suite, observed, reached)
     results = accounted.results if report is not None else None

@@ -9,6 +9,9 @@ from pydantic import ValidationError
 from mlperf_operator.api.v1alpha1 import ConditionType, MLPerfRun, MLPerfRunSpec, MLPerfRunStatus, ObjectMeta
 from mlperf_operator.observed import Raw, RunRecord
 
+_SHOWN = 63
+"""How much of a key that a user chose stands in a message."""
+
 _CONDITION_TYPES = frozenset(kind.value for kind in ConditionType)
 
 
@@ -26,13 +29,14 @@ def typed(record: RunRecord) -> MLPerfRun:
     Raises:
         UnreadableError: it does not validate.
     """
-    status = _known_status(record.body.get("status") or {})
+    body = record.body
+    status = _known_status(body.get("status") or {})
     try:
-        return MLPerfRun.model_validate({**record.body, "status": status})
+        return MLPerfRun.model_validate({**body, "status": status})
     except ValidationError as error:
         run = MLPerfRun.model_construct(
-            metadata=ObjectMeta.model_validate(record.body["metadata"]),
-            spec=_readable_spec(record.body.get("spec") or {}),
+            metadata=ObjectMeta.model_validate(body["metadata"]),
+            spec=_readable_spec(body.get("spec") or {}),
             status=_readable_status(status),
         )
         raise UnreadableError(run, problems(error)) from error
@@ -60,5 +64,5 @@ def _readable_status(status: Raw) -> MLPerfRunStatus:
 
 def problems(error: ValidationError) -> str:
     """Return what is wrong with a spec, one sentence a field."""
-    parts = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors(include_url=False)]
+    parts = [f"{'.'.join(str(p)[:_SHOWN] for p in e['loc'])}: {e['msg']}" for e in error.errors(include_url=False)]
     return "; ".join(parts)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 from mlperf_operator.api.v1alpha1 import MLPerfRun, StageState
 from mlperf_operator.observed import Observed, PodRecord, parse_time
 from mlperf_operator.resources.containers import COLLECT, GPU_RESOURCE, RUN
 from mlperf_operator.resources.job import GRACE_SECONDS
+from mlperf_operator.resources.pod_security import ENFORCE_LABEL, Level, needed
 from mlperf_operator.stages import failed_stage
+from mlperf_operator.suites import Suite
 
 IMAGE_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
 """Waiting reasons of the kubelet that mean: no image."""
+
+_VIOLATED = re.compile(r'violates PodSecurity "(?P<level>[a-z]+)')
+"""How the admission plugin PodSecurity begins its refusal, as in `violates PodSecurity "restricted:latest": ...`."""
+
+_NO_FOLDER = re.compile(r"failed to (prepare subPath|create subPath directory) for volumeMount")
+"""What the kubelet says of a folder of a volume that it does not mount (kubernetes: pkg/kubelet/kubelet_pods.go)."""
 
 _ORDINARY_REASONS = frozenset({"", "PodInitializing", "ContainerCreating"})
 
@@ -59,11 +68,11 @@ def _last_signs(run: MLPerfRun, observed: Observed, now: datetime) -> list[datet
     return signs
 
 
-def why_waiting(observed: Observed) -> tuple[str, str]:
+def why_waiting(run: MLPerfRun, suite: Suite | None, observed: Observed) -> tuple[str, str]:
     """Return in a word and in a sentence what a run waits for."""
     pod = observed.pod
     if pod is None or pod.ended:
-        return _why_no_pod(observed.job_warnings, pod)
+        return _why_no_pod(run, suite, observed.job_warnings, pod)
     if pod.deleting:
         return terminating(pod)
     if pod.unschedulable:
@@ -73,6 +82,9 @@ def why_waiting(observed: Observed) -> tuple[str, str]:
         if container.state != "Waiting" or container.reason in _ORDINARY_REASONS:
             continue
         text = f"container {container.name}: {container.message or container.reason}"
+        if _NO_FOLDER.search(container.message):
+            advice = "a link may lead out of the volume, or the folder cannot be made; name the folder itself"
+            return "FolderRefused", f"{text}; {advice}"
         return ("ImagePullFailed" if container.reason in IMAGE_REASONS else container.reason), text
     return "PodStarting", f"pod {pod.name} is starting; if it hangs, `kubectl describe pod {pod.name}` says why"
 
@@ -84,12 +96,29 @@ def terminating(pod: PodRecord) -> tuple[str, str]:
     return "PodTerminating", f"pod {pod.name} {how}; the Job goes on when it has ended; {advice}"
 
 
-def _why_no_pod(warnings: tuple[str, ...], ended: PodRecord | None) -> tuple[str, str]:
+def _why_no_pod(
+    run: MLPerfRun, suite: Suite | None, warnings: tuple[str, ...], ended: PodRecord | None
+) -> tuple[str, str]:
     if not warnings:
         text = f"pod {ended.name} failed; the Job may make another one" if ended else "the Job has no pod yet"
         return "PodNotCreated", text
     message = warnings[-1]
-    if "violates PodSecurity" in message:
-        advice = "; label the namespace for a PodSecurity level that permits the run, or use another namespace"
-        return "PodSecurityRefused", message + advice
+    violated = _VIOLATED.search(message)
+    if violated is not None:
+        return "PodSecurityRefused", _permitted(run, suite, violated["level"]) + message
     return ("QuotaExceeded" if "exceeded quota" in message else "PodRefused"), message
+
+
+def _permitted(run: MLPerfRun, suite: Suite | None, enforced: str) -> str:
+    """Return how the namespace could permit the pod; it stands before the API server's words, which may be long."""
+    namespace = run.metadata.namespace
+    told = f"namespace {namespace} enforces PodSecurity {enforced} (label {ENFORCE_LABEL})"
+    if suite is None:
+        return f"{told}; label it for a level that permits the run, or use another namespace: "
+    need = needed(run, suite)
+    if enforced in list(Level) and Level(enforced).rank >= need.level.rank:
+        return f"{told}, which permits the pod as the operator makes it; look for a webhook that changes it: "
+    return (
+        f"{told}, and the run needs {need.level}: {need.because}; possible: kubectl label namespace {namespace} "
+        f"--overwrite {ENFORCE_LABEL}={need.level}, or another namespace: "
+    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
 from e2e import lab
+from e2e.session import FOLDER, STASH, Session
 from e2e.suites import OPERATOR_VALUES
 from installation import LAUNCHER, Cluster, build_images, install, start_cluster
 
@@ -17,12 +19,42 @@ REFUSED = 2
 """The launcher's exit code where it cannot work and says why."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STASH] = Session()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(FOLDER):
+            item.config.stash[STASH].left_out.append(item.name)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    session.config.stash[STASH].collected(session.items, session.config.args)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if not report.passed:
+        item.config.stash[STASH].not_passed.append(item.name)
+    return report
+
+
+@pytest.fixture(scope="session")
+def session(request: pytest.FixtureRequest) -> Session:
+    """What of these tests ran before."""
+    return request.config.stash[STASH]
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    """The local cluster."""
+    """The local cluster, with its audit log."""
     if os.environ.get("MLPERF_KUBECONFIG"):
         pytest.skip("these tests kill processes on the node, so they need the local cluster: unset MLPERF_KUBECONFIG")
-    done = subprocess.run([sys.executable, str(LAUNCHER), "up"], stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(LAUNCHER), "up", "--audit"], stderr=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode == REFUSED:
         pytest.skip(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from local_cluster.network import NODE_IP
+
 from mlperf_operator.suites import NVIDIA_V4_1, REFERENCE_CPU
 from nvidia_tree import parts
 
 ALLOWED_IMAGES = ["localhost/"]
 HOST_PATH = "/var/tmp/mlperf-operator-e2e"
+UPLOAD_PORT = 27070
+UPLOAD_ENDPOINT = f"http://{NODE_IP}:{UPLOAD_PORT}"
+"""Where runs may copy their artifacts to: an S3 server on this machine, by the address that pods reach."""
 
 
 def _reference(name: str, **changes: Any) -> dict[str, Any]:
@@ -57,6 +62,9 @@ NETWORK = {"GIT_CONFIG_SYSTEM": "/opt/standin/gitconfig"}
 
 NVIDIA_NAMESPACE, NVIDIA_SCRATCH = "e2e-nvidia", "scratch"
 """Where runs may have securityProfile HarnessParity, and the claim that they share."""
+
+PARITY_NODES = {"kubernetes.io/os": "linux"}
+"""Where the administrator puts such runs."""
 
 NVIDIA_TREE = "nvidia-tree"
 """nvidia-v4.1 with the stand-in tree and its downloads; everything else is as built in."""
@@ -165,7 +173,14 @@ OPERATOR_VALUES: dict[str, Any] = {
     "suites": [*SUITES, *NVIDIA_SUITES],
     "allowedImages": ALLOWED_IMAGES,
     "allowedHostPaths": [HOST_PATH],
+    "allowedUploadEndpoints": [UPLOAD_ENDPOINT],
     "allowedCodeClaims": [f"{NVIDIA_NAMESPACE}/{NVIDIA_CODE}"],
-    "harnessParity": {NVIDIA_NAMESPACE: [NVIDIA_SCRATCH, NVIDIA_CODE]},
+    "harnessParity": {
+        NVIDIA_NAMESPACE: {
+            "volumes": [NVIDIA_SCRATCH, NVIDIA_CODE],
+            "images": ALLOWED_IMAGES,
+            "nodeSelector": PARITY_NODES,
+        }
+    },
 }
 """What these tests need of the chart."""

@@ -33,6 +33,7 @@ from e2e.suites import (
     NVIDIA_NAMESPACE,
     NVIDIA_OFFLINE,
     NVIDIA_SCRATCH,
+    PARITY_NODES,
     PAUSED_PREBUILD,
     PREBUILT_IMAGE,
     SLOW_TREE,
@@ -389,6 +390,7 @@ def test_max_q_measures_with_its_own_config_and_power_limit(runs: Runs) -> None:
     assert "power_limit : 225" in log
     [pod] = runs.run("max-q").pods()
     assert pod["spec"]["hostNetwork"] is True
+    assert pod["spec"]["nodeSelector"] == PARITY_NODES
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.plan import Inputs, desired_objects
 from mlperf_operator.resources.job import Images, recovery_job
 from mlperf_operator.resources.overrides import override_files
-from mlperf_operator.suites import BUILT_IN
+from mlperf_operator.suites import BUILT_IN, Suite
+
+HOST_PATHS = ("/mnt/nvme", "/mnt/results")
+"""Folders of the node that the administrator allows."""
 
 NODE = "aks-nd96-000001"
 
@@ -113,6 +116,14 @@ CASES = [
             upload={"s3": {**STORE, "credentialsSecret": {"name": "mlperf-s3"}}},
         ),
     ),
+    Case(
+        "nvidia-host-paths",
+        nvidia(
+            benchmarks=pair("bert", "Offline"),
+            scratch={"hostPath": {"path": "/mnt/nvme/"}},
+            results={"hostPath": {"path": "/mnt/results/team/bert"}},
+        ),
+    ),
     Case("reference-cpu", reference(scratch={"emptyDir": {"sizeLimit": "2Gi", "medium": "Memory"}})),
     Case(
         "reference-cpu-short",
@@ -127,16 +138,18 @@ CASES = [
 ]
 
 
-def objects(case: Case) -> dict[str, dict[str, Any]]:
-    """Return everything that is made from a run, by kind and name."""
+def objects(case: Case, suite: Suite | None = None) -> dict[str, dict[str, Any]]:
+    """Return everything that is made from a run, of its own suite unless another is given, by kind and name."""
     run = case.run
-    suite = BUILT_IN[run.spec.suite]
+    suite = suite or BUILT_IN[run.spec.suite]
     images = Images(
         harness=run.spec.image or suite.image, operator="registry.example/mlperf-operator:1", pull_policy="IfNotPresent"
     )
     overrides = override_files(run, suite)
     # The wrapper's files have tests of their own; here they would only make every change of theirs show up.
     agent_files = {"preflight.py": "# agent/preflight.py\n", "stage.py": "# agent/stage.py\n"}
-    inputs = Inputs(suite=suite, images=images, agent_files=agent_files, override_files=overrides)
-    made = [*desired_objects(run, inputs), recovery_job(run, suite, images, NODE)]
+    inputs = Inputs(
+        suite=suite, images=images, agent_files=agent_files, override_files=overrides, host_paths=HOST_PATHS
+    )
+    made = [*desired_objects(run, inputs), recovery_job(run, suite, images, NODE, HOST_PATHS)]
     return {f"{body['kind'].lower()}-{body['metadata']['name']}": body for body in made}

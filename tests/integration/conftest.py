@@ -74,6 +74,15 @@ async def namespace(cluster: Cluster) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def home(cluster: Cluster) -> AsyncIterator[str]:
+    """A new namespace of the operator's own, deleted after the test."""
+    name = f"home-{uuid.uuid4().hex[:10]}"
+    await api_server.create_namespace(cluster, name)
+    yield name
+    await api_server.delete_namespace(cluster, name)
+
+
+@pytest.fixture
 async def runs_served(cluster: Cluster) -> None:
     """The API server knows MLPerfRun, by the CRD that is checked in."""
     [file] = (ROOT / "crds").glob("mlperf.dev_*.yaml")

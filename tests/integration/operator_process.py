@@ -26,19 +26,22 @@ def _free_port() -> int:
 
 
 class OperatorProcess:
-    """One replica, with a Lease in the test's namespace."""
+    """One replica, with its Lease in a namespace where no run may be."""
 
-    def __init__(self, namespace: str, identity: str, log: Path) -> None:
+    def __init__(self, namespace: str, identity: str, log: Path, **more: str) -> None:
         self.port = _free_port()
+        self.metrics_port = _free_port()
         self.log = log
         settings = {
             "NAMESPACE": namespace,
             "IDENTITY": identity,
             "ALLOWED_HOST_PATHS": "/mnt/scratch",
             "HEALTH_PORT": str(self.port),
+            "METRICS_PORT": str(self.metrics_port),
             "LEASE_DURATION_SECONDS": "5",
             "LEASE_RENEW_DEADLINE_SECONDS": "3",
             "LEASE_RETRY_SECONDS": "0.5",
+            **more,
         }
         environment = {**os.environ, **{f"MLPERF_OPERATOR_{key}": value for key, value in settings.items()}}
         with log.open("ab") as output:
@@ -72,9 +75,9 @@ class OperatorProcess:
 
 
 @contextmanager
-def replica(namespace: str, identity: str, log: Path) -> Iterator[OperatorProcess]:
-    """Run a replica, and end it if the test did not."""
-    started = OperatorProcess(namespace, identity, log)
+def replica(namespace: str, identity: str, log: Path, **settings: str) -> Iterator[OperatorProcess]:
+    """Run a replica, with further settings if given, and end it if the test did not."""
+    started = OperatorProcess(namespace, identity, log, **settings)
     try:
         yield started
     finally:

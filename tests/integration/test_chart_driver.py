@@ -260,6 +260,8 @@ def test_the_device_plugin_has_the_privileges_of_nvidias_own_manifest_and_fails_
     assert found["image"] == "nvcr.io/nvidia/k8s-device-plugin:v0.17.1"
     assert [v["hostPath"]["path"] for v in pod["volumes"]] == ["/var/lib/kubelet/device-plugins"]
     assert (pod["automountServiceAccountToken"], pod["priorityClassName"]) == (False, "system-node-critical")
+    assert "serviceAccountName" not in pod
+    assert pod["enableServiceLinks"] is False
     assert pod["tolerations"] == SETTINGS["tolerations"]
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
 

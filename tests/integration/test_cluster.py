@@ -80,6 +80,14 @@ async def test_the_same_status_twice_is_stored_once(cluster: Cluster, run: dict[
     assert first["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
 
 
+async def test_a_status_holds_whatever_a_user_or_a_harness_wrote(cluster: Cluster, run: dict[str, Any]) -> None:
+    # Emojis, what YAML takes for the end of a line or for no character, and text that looks like an escape.
+    text = "\U0001f600 \U0010ffff \x00\x1b\x7f\x85\xa0\u2028\u2029\ufeff\uffff \\ud83d\\ude00 \t\n'\"\\ é \u202e"
+    assert (await apply(cluster, run, {"summary": text}))["status"]["summary"] == text
+    half = await apply(cluster, await stored(cluster, run["metadata"]["namespace"]), {"summary": "a\ud83d"})
+    assert half["status"]["summary"] == "a\ufffd"
+
+
 async def test_a_field_no_longer_applied_goes_away(cluster: Cluster, namespace: str, run: dict[str, Any]) -> None:
     first = await apply(cluster, run, {"summary": "s", "jobName": "j"})
     await apply(cluster, first, {"summary": "t"})

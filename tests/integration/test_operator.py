@@ -118,14 +118,14 @@ def watcher(cluster: Cluster, namespace: str, runs_served: None) -> Watcher:
 
 
 @pytest.fixture
-async def operator(watcher: Watcher, tmp_path: Path) -> AsyncIterator[OperatorProcess]:
-    with replica(watcher.namespace, "first", tmp_path / "first.log") as started:
+async def operator(watcher: Watcher, home: str, tmp_path: Path) -> AsyncIterator[OperatorProcess]:
+    with replica(home, "first", tmp_path / "first.log") as started:
         await started.ready("leader")
         yield started
 
 
 async def test_a_killed_operator_is_continued_without_a_second_job_or_another_write(
-    watcher: Watcher, operator: OperatorProcess, tmp_path: Path
+    watcher: Watcher, operator: OperatorProcess, home: str, tmp_path: Path
 ) -> None:
     await watcher.create()
     await watcher.says("Succeeded", "Unknown", "Unschedulable")
@@ -133,7 +133,7 @@ async def test_a_killed_operator_is_continued_without_a_second_job_or_another_wr
     assert all([await watcher.get(resource, name) for resource, name in CHILDREN])
     before = await watcher.rest()
     assert operator.end(signal.SIGKILL) == -signal.SIGKILL
-    with replica(watcher.namespace, "second", tmp_path / "second.log") as heir:
+    with replica(home, "second", tmp_path / "second.log") as heir:
         await heir.ready("leader")
         await asyncio.sleep(7)
         assert await watcher.versions() == before
@@ -176,7 +176,8 @@ async def test_a_pod_that_the_namespaces_security_level_refuses_never_starts_lat
     await watcher.create(startTimeoutSeconds=12, scratch={"hostPath": {"path": "/mnt/scratch/demo"}})
     await watcher.says("Succeeded", "Unknown", "PodSecurityRefused")
     ended = await watcher.says("Succeeded", "False", "PodSecurityRefused")
-    assert "label the namespace" in ended["message"]
+    label = "--overwrite pod-security.kubernetes.io/enforce=privileged"
+    assert f"kubectl label namespace {watcher.namespace} {label}" in ended["message"]
     await until(watcher.job_is_suspended)
     await watcher.enforce("privileged")
     await asyncio.sleep(3)
@@ -250,9 +251,9 @@ async def _gone(watcher: Watcher, resource: Resource, name: str) -> bool:
 
 
 async def test_a_standby_takes_over_when_the_leader_is_told_to_end(
-    watcher: Watcher, operator: OperatorProcess, tmp_path: Path
+    watcher: Watcher, operator: OperatorProcess, home: str, tmp_path: Path
 ) -> None:
-    with replica(watcher.namespace, "second", tmp_path / "second.log") as standby:
+    with replica(home, "second", tmp_path / "second.log") as standby:
         await standby.ready("standby")
         await watcher.create()
         await watcher.says("Succeeded", "Unknown", "Unschedulable")
@@ -261,3 +262,12 @@ async def test_a_standby_takes_over_when_the_leader_is_told_to_end(
         await watcher.suspend(wanted=True)
         await watcher.says("Suspended", "True", "Suspended")
     assert len(await watcher.list(JOBS)) == 1
+
+
+async def test_a_run_in_the_operators_own_namespace_is_refused(
+    cluster: Cluster, watcher: Watcher, operator: OperatorProcess, home: str
+) -> None:
+    await Watcher(cluster, home).create()
+    refused = await Watcher(cluster, home).says("Accepted", "False", "NamespaceNotAllowed")
+    assert "the operator's own" in refused["message"]
+    assert await Watcher(cluster, home).list(JOBS) == []

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from local_cluster.errors import ClusterError, RefusalError
@@ -340,6 +341,42 @@ def test_a_redirection_is_an_error(server: s3_server.S3Server, bucket: Path, tmp
         other.shutdown()
     # What followed it came without a signature, which is for the first host, and was turned away.
     assert [file for file in bucket.rglob("*") if file.is_file()] == []
+
+
+def test_what_a_store_repeats_of_a_request_holds_no_credential(tmp_path: Path, capfd: Any) -> None:
+    keys = {
+        "AWS_ACCESS_KEY_ID": "PLANTED/ACCESS+KEY",
+        "AWS_SECRET_ACCESS_KEY": "planted/secret+key=",
+        "AWS_SESSION_TOKEN": "planted/session+token==" * 20,
+    }
+    asked: list[str] = []
+
+    class Echo(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            asked.append(str(self.headers))
+            told = " ".join([*self.headers.values(), *keys.values(), *map(quote_plus, keys.values())])
+            body = f"<Error><Code>{keys['AWS_ACCESS_KEY_ID']}</Code><Message>{told}</Message></Error>".encode()
+            self.send_response(404 if self.command == "HEAD" else 400)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_PUT = answer  # noqa: N815 - the names of http.server
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Echo) as store:
+        threading.Thread(target=store.serve_forever, daemon=True).start()
+        found = published(results(tmp_path), f"http://127.0.0.1:{store.server_port}", "bucket", keys=keys)
+        store.shutdown()
+    assert any(keys["AWS_SESSION_TOKEN"] in headers and keys["AWS_ACCESS_KEY_ID"] in headers for headers in asked)
+    assert "(AWS_ACCESS_KEY_ID)" in found["uploadError"]
+    everything = json.dumps(found) + "".join(capfd.readouterr())
+    everything += "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    assert "planted" not in everything.lower()
 
 
 def test_a_page_that_a_write_is_led_to_is_no_copy(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import yaml
 
 from mlperf_operator.acceptance import refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.grants import ParityGrant
 from mlperf_operator.limits import Limits
 from mlperf_operator.plan import Inputs, desired_objects
 from mlperf_operator.resources.overrides import override_files
@@ -22,7 +23,7 @@ ALLOWED = Limits(
     suites=BUILT_IN,
     images=("registry.internal/mlperf/",),
     drivers=SETTINGS,
-    harness_parity={"bench": ("mlperf-scratch",)},
+    harness_parity={"bench": ParityGrant(volumes=("mlperf-scratch",), images=("registry.internal/mlperf/",))},
     upload_endpoints=("https://s3.example.com",),
 )
 

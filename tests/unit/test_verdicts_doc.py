@@ -16,6 +16,7 @@ PAGE = (ROOT / "docs/verdicts.md").read_text()
 SOURCES = (
     *(
         "acceptance.py",
+        "parity.py",
         "permissions.py",
         "verdicts/conditions.py",
         "verdicts/results.py",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlperf_operator.agent.artifacts import MANIFEST, ArtifactsError, Entry, Folder, write_manifest
+from mlperf_operator.agent.hidden import of_upload
 from mlperf_operator.agent.upload import OutOfTimeError, Target, Uploader, UploadError
 
 CLOSE_SECONDS = 240
@@ -43,6 +44,7 @@ class Publisher:
         self._folder = Folder(Path(plan["paths"]["results"]), self._check)
         self._target = Target.of_plan(plan["upload"]) if plan.get("upload") else None
         self._environment, self._seconds = environment, seconds
+        self._hidden = of_upload(environment)
         self._until = float("inf")
         self._uploader: Uploader | None = None
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -149,7 +151,7 @@ class Publisher:
 
     def _not_uploaded(self, text: str) -> None:
         if self._target is not None and "uploadedTo" not in self._found:
-            self._found["uploadError"] = " ".join(text.split())[:MAX_ERROR]
+            self._found["uploadError"] = " ".join(self._hidden.within(text).split())[:MAX_ERROR]
 
     def _say(self, text: str) -> None:
-        print(f"artifacts: {text}", file=sys.stderr, flush=True)
+        print(f"artifacts: {self._hidden.within(text)}", file=sys.stderr, flush=True)

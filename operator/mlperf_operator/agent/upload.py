@@ -21,6 +21,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import S3Store
 
 from mlperf_operator.agent.artifacts import MANIFEST, ArtifactsError, Entry, Folder
+from mlperf_operator.agent.hidden import Hidden, of_upload
 from mlperf_operator.naming import ACCESS_KEY, CA_BUNDLE, SECRET_KEY, SESSION_TOKEN, UPLOAD_SECRET_KEYS
 
 PART_BYTES = 8 * 1024 * 1024
@@ -99,11 +100,13 @@ class Uploader:
         if problem:
             raise UploadError(problem)
         self._target, self._check = target, check
+        # A store may answer with what it was asked, headers included.
+        self._hidden = of_upload(credentials)
         self._earlier_manifest_gone = False
         try:
             self._store = _store(target, credentials)
         except (BaseError, ValueError) as error:
-            raise UploadError(f"{target.url}: {said(error)}") from error
+            raise UploadError(f"{target.url}: {said(error, self._hidden)}") from error
 
     def send(self, folder: Folder, entry: Entry, *, patient: bool) -> None:
         """Send a file unless the store has it already.
@@ -134,7 +137,7 @@ class Uploader:
                 return act()
             # A missing bucket and a missing object are Python's own FileNotFoundError.
             except (BaseError, FileNotFoundError) as error:
-                text = f"{self._target.url}{path}: {said(error)}"
+                text = f"{self._target.url}{path}: {said(error, self._hidden)}"
                 if not (patient and may_pass(error)):
                     raise UploadError(text) from error
             self._wait(pause, text)
@@ -262,9 +265,10 @@ def _store(target: Target, credentials: Mapping[str, str]) -> S3Store:
     return S3Store(target.bucket, config=config, client_options=client, retry_config=_RETRY)  # type: ignore[arg-type]
 
 
-def said(error: Exception) -> str:
+def said(error: Exception, hidden: Hidden) -> str:
     """Return what the store or the connection said, in one line without the library's own tale around it."""
-    text = str(error)
+    # First of all: what is cut off in the middle would not be found any more.
+    text = hidden.within(str(error))
     answer = _SAID.search(text)
     if answer:
         return ": ".join(part.strip() for part in answer.groups() if part)[:400]

@@ -48,9 +48,8 @@ class NodeState(Lenient):
     @field_validator("since", "retry_at")
     @classmethod
     def _is_a_moment(cls, text: str | None) -> str | None:
-        moment = parse_time(text)
-        if moment is not None and moment.tzinfo is None:
-            raise ValueError("a time without its time zone")
+        if text and (parse_time(text) is None or datetime.fromisoformat(text).tzinfo is None):
+            raise ValueError("no time, or one without its time zone")
         return text
 
     @property

@@ -10,9 +10,9 @@ from mlperf_operator.api.v1alpha1 import (
     MLPerfRun,
     PowerSetting,
     ResourceAmounts,
-    SecurityProfile,
     to_wire,
 )
+from mlperf_operator.grants import has_parity
 from mlperf_operator.resources.configmaps import PLAN_KEY
 from mlperf_operator.resources.steps import AGENT_PATH, OVERRIDES_PATH, PATHS
 from mlperf_operator.resources.volumes import CODE, collect_mounts, harness_mounts
@@ -78,11 +78,6 @@ def _host_name(run: MLPerfRun, suite: Suite) -> list[dict[str, Any]]:
     if not (suite.uses_gpu and wanted):
         return []
     return [{"name": "HOST_HOSTNAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
-
-
-def has_parity(run: MLPerfRun) -> bool:
-    """Say whether the run's containers get what NVIDIA's own launcher gives."""
-    return run.spec.security_profile is SecurityProfile.HARNESS_PARITY
 
 
 def _resources(run: MLPerfRun, suite: Suite, stage: str) -> dict[str, Any]:

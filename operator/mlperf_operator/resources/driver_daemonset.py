@@ -42,6 +42,15 @@ class DriverImages:
     pull_secrets: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Home:
+    """Where the driver pods are."""
+
+    namespace: str
+    owner: str = ""
+    """ConfigMap there with which they go: the chart's, so that none is left when it is uninstalled."""
+
+
 def driver_daemon_set(
     mode: Mode, driver: Driver | None, settings: DriverSettings, images: DriverImages, namespace: str
 ) -> dict[str, Any]:
@@ -59,6 +68,13 @@ def driver_daemon_set(
             "template": {"metadata": {"labels": {**labels, naming.DRIVER_DIGEST_LABEL: _digest(pod)}}, "spec": pod},
         },
     }
+
+
+def with_owner(body: Mapping[str, Any], config_map: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object that the garbage collector deletes with a ConfigMap of its namespace."""
+    meta = config_map["metadata"]
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": meta["name"], "uid": meta["uid"]}
+    return {**body, "metadata": {**body["metadata"], "ownerReferences": [owner]}}
 
 
 def daemon_set_name(mode: Mode, driver: Driver | None) -> str:

@@ -8,13 +8,14 @@ from typing import Any
 
 from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import GpuAccess, MLPerfRun, to_wire
+from mlperf_operator.grants import has_parity
+from mlperf_operator.resources.confine import confined
 from mlperf_operator.resources.containers import (
     COLLECT,
     PREPARE_STAGES,
     RUN,
     collect_container,
     harness_container,
-    has_parity,
     pod_security_context,
 )
 from mlperf_operator.resources.volumes import collect_volumes, volumes
@@ -52,10 +53,14 @@ def job(
     config_digest: str,
     *,
     driver: str | None = None,
+    host_paths: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Build the run's Job. It is created once and never changed but for `suspend`.
 
     With a driver version, the pod goes only where exactly that one is ready.
+
+    Raises:
+        HostPathError: a volume lies under none of the host paths that the administrator allows.
     """
     spec = run.spec
     metadata = naming.metadata(run, naming.job_name(run), RUN)
@@ -65,6 +70,15 @@ def job(
     harness = [*PREPARE_STAGES, RUN]
     containers = {name: harness_container(run, suite, images.harness, images.pull_policy, name) for name in harness}
     collect = collect_container(run, images.operator, images.pull_policy)
+    pod = {
+        **_pod_spec(run, suite, volumes(run, suite, override_paths)),
+        **_host_network(run),
+        **_runtime_class(run, suite, images),
+        **_driver_affinity(driver),
+        "activeDeadlineSeconds": spec.run_timeout_seconds,
+        "initContainers": [*(containers[name] for name in PREPARE_STAGES), collect],
+        "containers": [containers[RUN]],
+    }
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -76,18 +90,7 @@ def job(
             "suspend": spec.suspend or spec.queue_name is not None,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules(harness)},
-            "template": {
-                "metadata": {"labels": naming.labels(run, RUN)},
-                "spec": {
-                    **_pod_spec(run, suite, volumes(run, suite, override_paths)),
-                    **_host_network(run),
-                    **_runtime_class(run, suite, images),
-                    **_driver_affinity(driver),
-                    "activeDeadlineSeconds": spec.run_timeout_seconds,
-                    "initContainers": [*(containers[name] for name in PREPARE_STAGES), collect],
-                    "containers": [containers[RUN]],
-                },
-            },
+            "template": {"metadata": {"labels": naming.labels(run, RUN)}, "spec": confined(pod, host_paths)},
         },
     }
 
@@ -147,8 +150,14 @@ def _runtime_class(run: MLPerfRun, suite: Suite, images: Images) -> dict[str, st
     return {"runtimeClassName": name} if suite.uses_gpu and name else {}
 
 
-def recovery_job(run: MLPerfRun, suite: Suite, images: Images, node: str | None) -> dict[str, Any]:
-    """Build the Job that runs `collect --once` on the run's results volume, on the node that may hold it."""
+def recovery_job(
+    run: MLPerfRun, suite: Suite, images: Images, node: str | None, host_paths: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Build the Job that runs `collect --once` on the run's results volume, on the node that may hold it.
+
+    Raises:
+        HostPathError: the volume lies under none of the host paths that the administrator allows by now.
+    """
     container = collect_container(run, images.operator, images.pull_policy)
     del container["restartPolicy"]
     container["command"] = [*container["command"], "--once"]
@@ -156,6 +165,7 @@ def recovery_job(run: MLPerfRun, suite: Suite, images: Images, node: str | None)
     if node is not None:
         field = {"key": "metadata.name", "operator": "In", "values": [node]}
         pod["affinity"] = required_nodes({"matchFields": [field]})
+    pod["containers"] = [container]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -163,9 +173,6 @@ def recovery_job(run: MLPerfRun, suite: Suite, images: Images, node: str | None)
         "spec": {
             "backoffLimit": RECOVERY_BACKOFF_LIMIT,
             "activeDeadlineSeconds": 2 * GRACE_SECONDS,
-            "template": {
-                "metadata": {"labels": naming.labels(run, COLLECT)},
-                "spec": {**pod, "containers": [container]},
-            },
+            "template": {"metadata": {"labels": naming.labels(run, COLLECT)}, "spec": confined(pod, host_paths)},
         },
     }

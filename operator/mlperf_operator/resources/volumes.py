@@ -8,6 +8,7 @@ from typing import Any
 from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import Artifacts, EmptyDirVolume, MLPerfRun, SecurityProfile, VolumeSpec
 from mlperf_operator.resources.configmaps import key_of
+from mlperf_operator.resources.confine import FOLDER_TYPE
 from mlperf_operator.resources.steps import AGENT_PATH, CODE_PATH, OVERRIDES_PATH, PATHS
 from mlperf_operator.suites import Suite
 
@@ -88,7 +89,7 @@ def scratch_of(run: MLPerfRun) -> VolumeSpec:
 
 def _source(run: MLPerfRun, name: str, volume: VolumeSpec) -> dict[str, Any]:
     if volume.host_path is not None:
-        return {"hostPath": {"path": volume.host_path.path, "type": "DirectoryOrCreate"}}
+        return {"hostPath": {"path": volume.host_path.path, "type": FOLDER_TYPE}}
     if volume.empty_dir is not None:
         source: dict[str, str] = {"medium": "Memory"} if volume.empty_dir.medium == "Memory" else {}
         if volume.empty_dir.size_limit:

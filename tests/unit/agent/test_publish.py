@@ -13,6 +13,7 @@ import pytest
 
 from mlperf_operator.agent import publish, upload
 from mlperf_operator.agent.artifacts import MANIFEST, ArtifactsError, Entry, Folder
+from mlperf_operator.agent.hidden import Hidden
 from mlperf_operator.agent.publish import Publisher
 from mlperf_operator.agent.upload import Target, Uploader, UploadError, may_pass, said
 from unit.agent.bench import make_tree
@@ -167,6 +168,22 @@ def test_early_sending_ends_with_the_time_too(root: Path, store: type[Store]) ->
     assert store.sent == []
 
 
+def test_nothing_that_is_said_holds_a_credential(
+    root: Path, store: type[Store], capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {
+        "AWS_ACCESS_KEY_ID": "planted-id",
+        "AWS_SECRET_ACCESS_KEY": "planted-secret",
+        "AWS_SESSION_TOKEN": "planted",
+    }
+    store.answers["report.json"] = RuntimeError(f"panicked at {keys}")
+    content = {"run": {}, "paths": {"results": str(root)}, "upload": UPLOAD}
+    found = Publisher(content, keys, seconds=20).close()
+    assert "RuntimeError: panicked at" in found["uploadError"]
+    assert "(AWS_SECRET_ACCESS_KEY)" in found["uploadError"]
+    assert "planted" not in found["uploadError"] + "".join(capsys.readouterr())
+
+
 def test_what_is_passed_over_is_said(root: Path, store: type[Store], capsys: pytest.CaptureFixture[str]) -> None:
     (root / "link").symlink_to("report.json")
     assert publisher(root, upload=UPLOAD).close()["uploadedTo"] == URL
@@ -269,7 +286,7 @@ def test_only_what_may_pass_is_tried_again(error: Exception, passing: bool) -> N
     ],
 )
 def test_what_the_store_said_is_told_without_the_tale_around_it(text: str, short: str) -> None:
-    assert said(OSError(text)) == short
+    assert said(OSError(text), Hidden({})) == short
 
 
 def test_waiting_ends_with_the_time_and_says_for_what(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from mlperf_operator import controller
 from mlperf_operator.cli import app
 from mlperf_operator.cluster import LEASES, ApiError, Cluster, Resource
+from mlperf_operator.lease import LostLeadershipError
 
 LEASE = {"spec": {"holderIdentity": "operator-1"}}
 
@@ -128,3 +129,13 @@ def test_help_names_every_command() -> None:
     assert done.exit_code == 0
     for command in ("results", "check", "controller"):
         assert command in done.stdout
+
+
+def test_a_controller_that_lost_its_lease_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lost(_settings: object) -> None:
+        raise LostLeadershipError
+
+    monkeypatch.setattr(controller, "serve", lost)
+    result = invoke("controller")
+    assert (result.exit_code, result.output) == (1, "")
+    assert isinstance(result.exception, SystemExit)

@@ -59,7 +59,7 @@ def test_the_dockerfile_says_how_it_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--suite", "none"), "there is no suite none; there are nvidia-v4.1, reference-cpu"),
+        (("--suite", "none"), "there is no suite none; possible: nvidia-v4.1, reference-cpu"),
         (("--suite", "reference-cpu"), "the prebuild of suite reference-cpu installs nothing"),
         (("--tree-path", "/proc"), "/proc is not the code tree of suite nvidia-v4.1: docker/common has no install_apt"),
     ],

@@ -9,7 +9,9 @@ import pytest
 
 from mlperf_operator.acceptance import refusal
 from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.grants import ParityGrant
 from mlperf_operator.limits import Limits
+from mlperf_operator.parity import placed
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import a100, run
 from unit.nodes.builders import SETTINGS
@@ -19,10 +21,19 @@ LIMITS = Limits(
     host_paths=("/mnt/scratch", "/mnt/admin"),
     images=("mirror.example/", "registry.example"),
     code_claims=("bench/trees", "bench/owned", "other/secret-trees"),
-    harness_parity={"bench": ("owned", "/mnt/admin"), "other": ("elsewhere",)},
+    harness_parity={
+        "bench": ParityGrant(
+            volumes=("owned", "/mnt/admin"), images=("admin.example/",), node_selector={"pool": "mlperf", "gpu": "a100"}
+        ),
+        "other": ParityGrant(volumes=("elsewhere",)),
+        "team": ParityGrant(volumes=("demo-scratch", "demo-results")),
+    },
+    namespaces=("bench", "other", "team", "crowd", "mlperf-system"),
+    own_namespace="mlperf-system",
     upload_endpoints=("https://s3.example:9000",),
 )
 OWNED = {"claimName": "owned"}
+NVIDIA = BUILT_IN["nvidia-v4.1"]
 OFFLINE_UNET = [{"name": "3d-unet", "scenarios": ["Offline"]}]
 
 
@@ -152,10 +163,57 @@ REFUSED: list[tuple[str, MLPerfRun, str, list[str]]] = [
         run(
             {"suite": "nvidia-v4.1", "system": "A100_SXM4_40GBx8", "benchmarks": [{"name": "bert"}], "scratch": OWNED}
             | {"securityProfile": "HarnessParity"},
-            namespace="team",
+            namespace="crowd",
         ),
         "ProfileNotAllowed",
-        ["namespace team", "harnessParity", "Minimal"],
+        ["namespace crowd", "harnessParity", "Minimal"],
+    ),
+    (
+        "a namespace that nobody allowed",
+        run(namespace="elsewhere"),
+        "NamespaceNotAllowed",
+        ["namespace elsewhere", "allowedNamespaces"],
+    ),
+    (
+        "the operator's own namespace, although it is in the list",
+        run(namespace="mlperf-system"),
+        "NamespaceNotAllowed",
+        ["mlperf-system is the operator's own", "possible: a namespace of the team's"],
+    ),
+    (
+        "privileges for an image that others may only run without them",
+        parity(image="mirror.example/harness:1"),
+        "ImageNotAllowed",
+        [
+            "image mirror.example/harness:1",
+            "the node's privileges",
+            "one of: admin.example/ (",
+            "harnessParity, images",
+        ],
+    ),
+    (
+        "privileges for code of such an image",
+        parity(code={"image": "registry.example/code:1"}),
+        "ImageNotAllowed",
+        ["code.image registry.example/code:1", NVIDIA.image],
+    ),
+    (
+        "privileges on another node than the administrator's",
+        parity(nodeSelector={"pool": "control-plane", "gpu": "a100", "zone": "b"}),
+        "NodeSelectorNotAllowed",
+        ["nodeSelector pool=control-plane contradicts pool=mlperf,", "harnessParity, nodeSelector", "leave it out"],
+    ),
+    (
+        "an image of anybody's as root on a scratch of privileged runs",
+        a100(scratch=OWNED, image="mirror.example/harness:1"),
+        "VolumeReserved",
+        ["scratch", "image mirror.example/harness:1 is not", "another volume"],
+    ),
+    (
+        "an image with such code and its results on a volume of privileged runs",
+        a100(code={"image": "mirror.example/code:1"}, results=OWNED),
+        "VolumeReserved",
+        ["results", "code.image mirror.example/code:1 is not"],
     ),
     (
         "privileges for a suite that needs none",
@@ -311,6 +369,9 @@ def test_a_run_within_the_limits_is_accepted(spec: dict[str, Any]) -> None:
         a100(scratch={"hostPath": {"path": "/mnt/scratch"}}, code={"claimName": "trees"}),
         parity(scratch={"hostPath": {"path": "/mnt/admin/fast"}}),
         parity(powerSetting="MaxQ", benchmarks=OFFLINE_UNET),
+        parity(image="admin.example/harness:1", code={"image": "admin.example/code:1"}),
+        parity(image=NVIDIA.image),
+        parity(nodeSelector={"gpu": "a100", "zone": "b"}),
         a100(code={"claimName": "trees", "path": "/v4.1"}),
         a100(code={"image": "mirror.example/code:1"}),
         a100(upload=upload("https://s3.example:9000")),
@@ -344,6 +405,55 @@ def test_a_host_path_of_privileged_runs_is_not_for_other_namespaces_nor_for_code
     assert refusal(run(nvidia), limits) is None
     beside = {**nvidia, field: {"hostPath": {"path": "/mnt/administrator"}}}
     assert refusal(run(beside, namespace="team"), limits) is None
+
+
+def test_privileged_runs_go_where_the_administrator_puts_them_whatever_else_they_select() -> None:
+    given = {"pool": "mlperf", "gpu": "a100"}
+    assert placed(parity(), LIMITS).spec.node_selector == given
+    assert placed(parity(nodeSelector={"zone": "b"}), LIMITS).spec.node_selector == {"zone": "b", **given}
+    # Should the administrator's answer have changed since the run was accepted, the administrator's word still counts.
+    assert placed(parity(nodeSelector={"pool": "other"}), LIMITS).spec.node_selector == given
+    for other in (a100(nodeSelector={"zone": "b"}), parity()):
+        assert placed(other, Limits(suites=BUILT_IN)) == other
+    assert placed(a100(), LIMITS) == a100()
+
+
+@pytest.mark.parametrize("field", ["scratch", "results"])
+def test_a_claim_made_under_the_name_of_one_of_privileged_runs_is_theirs_too(field: str) -> None:
+    made = {"scratch": {"claimName": "own"}, field: {"claimTemplate": {"size": "1Gi"}}}
+    spec = {"suite": NVIDIA.name, "system": "A100_SXM4_40GBx8", "benchmarks": [{"name": "bert"}], **made}
+    with_foreign_image = {**spec, "image": "mirror.example/harness:1"}
+    found = refusal(run(with_foreign_image, namespace="team"), LIMITS)
+    assert found is not None
+    assert (found.reason, found.message.partition(":")[0]) == ("VolumeReserved", field)
+    assert refusal(run(with_foreign_image, namespace="team", name="other"), LIMITS) is None
+    assert refusal(run(spec, namespace="team"), LIMITS) is None
+
+
+def test_an_empty_list_of_namespaces_allows_all_but_the_operators_own() -> None:
+    limits = replace(LIMITS, namespaces=())
+    assert refusal(run(namespace="anywhere"), limits) is None
+    assert getattr(refusal(run(namespace="mlperf-system"), limits), "reason", None) == "NamespaceNotAllowed"
+
+
+def test_without_images_of_its_own_a_grant_allows_the_suites_image_alone() -> None:
+    limits = replace(LIMITS, harness_parity={"bench": ParityGrant(volumes=("owned",))})
+    assert refusal(parity(), limits) is None
+    for image in ("admin.example/a:1", "mirror.example/a:1"):
+        assert getattr(refusal(parity(image=image), limits), "reason", None) == "ImageNotAllowed"
+
+
+def test_keys_of_a_store_are_of_the_secrets_that_the_administrator_lists_where_there_is_a_list() -> None:
+    asking = a100(upload=upload("https://s3.example:9000"))
+    for listed in ((), ("bench/keys",), ("other/more", "bench/keys")):
+        assert refusal(asking, replace(LIMITS, upload_secrets=listed)) is None
+    found = refusal(asking, replace(LIMITS, upload_secrets=("bench/own", "other/keys", "bench/more")))
+    assert found is not None
+    assert found.reason == "UploadNotAllowed"
+    # Of other namespaces nothing is told.
+    assert "credentialsSecret keys is not allowed; in namespace bench the administrator allows: more, own (" in (
+        found.message
+    )
 
 
 def test_every_pair_of_a_built_in_suite_is_accepted() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
-from mlperf_operator.observed import decode_job, decode_pod, decode_run, format_time
+from mlperf_operator import shapes
+from mlperf_operator.naming import RUN_LABEL, RUN_UID_LABEL
+from mlperf_operator.observed import decode_job, decode_pod, decode_run, format_time, parse_time
 from unit.core.builders import NOW, UID
 
 META = {"namespace": "bench", "name": "demo", "uid": "u", "creationTimestamp": format_time(NOW)}
@@ -68,3 +71,53 @@ def test_a_pod_keeps_who_evicts_it_and_why_it_is_not_scheduled() -> None:
 def test_a_run_keeps_all_but_the_servers_bookkeeping() -> None:
     body = {"metadata": {**META, "uid": UID, "managedFields": [1]}, "spec": {"a": 1}}
     assert decode_run(body).body == {"metadata": {**META, "uid": UID}, "spec": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    "text", ["0000-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z", "yesterday", "2026-02-30", ""]
+)
+def test_a_time_that_no_clock_can_have_said_is_none(text: str) -> None:
+    assert parse_time(text) is None
+
+
+def test_a_time_without_a_zone_can_be_compared() -> None:
+    assert parse_time("2026-01-02T03:04:05") == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_a_job_or_a_pod_is_a_runs_by_its_owner_and_not_by_labels_that_were_copied() -> None:
+    labels = {RUN_LABEL: "demo", RUN_UID_LABEL: "run-uid", "batch.kubernetes.io/job-name": "demo"}
+    copied = {**META, "labels": labels}
+    assert decode_job({"metadata": copied}).run_uid == ""
+    assert decode_pod({"metadata": copied}).job == ""
+    run, job = ({"kind": kind, "name": "demo", "uid": "run-uid", "controller": True} for kind in ("MLPerfRun", "Job"))
+    assert decode_job({"metadata": {**META, "ownerReferences": [run]}}).run_uid == "run-uid"
+    assert decode_pod({"metadata": {**copied, "ownerReferences": [job]}}).job == "demo"
+    assert decode_job({"metadata": {**META, "ownerReferences": [{**run, "controller": False}]}}).run_uid == ""
+
+
+def test_an_informer_reads_all_of_an_object_that_is_kept() -> None:
+    owners = [{"kind": kind, "name": "demo", "uid": "u", "controller": True} for kind in ("MLPerfRun", "Job")]
+    meta = {
+        **META,
+        "labels": {RUN_LABEL: "demo", RUN_UID_LABEL: "u"},
+        "ownerReferences": owners,
+        "resourceVersion": "1",
+    }
+    ended = {"terminated": {"exitCode": 1, "message": "m", "reason": "r", "finishedAt": format_time(LATER)}}
+    status = {
+        "phase": "Failed",
+        "reason": "r",
+        "message": "m",
+        "startTime": format_time(NOW),
+        "conditions": [_condition("Failed", "True", reason="R", message="m"), _condition("Suspended", "True")],
+        "containerStatuses": [{"name": "run", "state": ended}],
+    }
+    body = {"metadata": meta, "spec": {"nodeName": "n", "suspend": True}, "status": status}
+    for shape, decode in ((shapes.POD, decode_pod), (shapes.JOB, decode_job), (shapes.RUN, decode_run)):
+        [read] = shape.page.decode(msgspec.json.encode({"metadata": {}, "items": [body]}))["items"]
+        event = shape.event.decode(msgspec.json.encode({"type": "ADDED", "object": body}))["object"]
+        if decode is decode_run:
+            assert {"labels", "ownerReferences"}.isdisjoint(read["metadata"])
+            assert decode(read).body["status"] == status
+        else:
+            assert decode(read) == decode(event) == decode(body)

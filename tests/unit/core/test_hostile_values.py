@@ -232,7 +232,8 @@ def rendered(spec: Spec) -> list[dict[str, Any]] | None:
         files = override_files(run, suite)
     except ConfigError:
         return None
-    return desired_objects(run, Inputs(suite=suite, images=IMAGES, agent_files={}, override_files=files))
+    inputs = Inputs(suite=suite, images=IMAGES, agent_files={}, override_files=files, host_paths=LIMITS.host_paths)
+    return desired_objects(run, inputs)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=["a100", "offline", "template", "reference"])

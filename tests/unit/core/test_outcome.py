@@ -67,7 +67,13 @@ def test_a_running_stage_is_named() -> None:
     )
 
 
+VIOLATES = 'pods "x" is forbidden: violates PodSecurity "{}": hostPath volumes (volume "scratch")'
 IMAGE = waiting("code", "ImagePullBackOff", 'Back-off pulling image "x"')
+NO_FOLDER = waiting(
+    "code",
+    "CreateContainerConfigError",
+    'failed to prepare subPath for volumeMount "scratch" of container "code"',
+)
 NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 NO_NODE = "0/3 nodes are available: 3 node(s) had untolerated taint"
 
@@ -75,7 +81,8 @@ WAITS: list[tuple[str, tuple[PodRecord, ...], tuple[str, ...], str, str]] = [
     ("image", (pod([IMAGE]),), (), "ImagePullFailed", "Back-off"),
     ("no GPU", (pod(unschedulable=NO_GPU),), (), "GPUNotAllocatable", "Insufficient"),
     ("no node", (pod(unschedulable=NO_NODE),), (), "Unschedulable", "taint"),
-    ("security", (), ('pods "x" is forbidden: violates PodSecurity "restricted"',), "PodSecurityRefused", "label"),
+    ("security", (), (VIOLATES.format("restricted:latest"),), "PodSecurityRefused", "enforces PodSecurity restricted"),
+    ("link", (pod([NO_FOLDER]),), (), "FolderRefused", "a link may lead out of the volume"),
     ("quota", (), ('pods "x" is forbidden: exceeded quota: q',), "QuotaExceeded", "exceeded quota"),
     ("other refusal", (), ("admission webhook said no",), "PodRefused", "webhook"),
     ("nobody says why", (), (), "PodNotCreated", "no pod"),

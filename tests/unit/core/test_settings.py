@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mlperf_operator.catalogue import DriverSettings
+from mlperf_operator.grants import ParityGrant
 from mlperf_operator.settings import Settings, SettingsError
 from mlperf_operator.suites import BUILT_IN
 
@@ -36,6 +37,7 @@ def test_an_empty_environment_gives_an_operator_that_allows_nothing_extra() -> N
     assert settings.allowed_host_paths == settings.allowed_images == ()
     assert settings.allowed_code_claims == settings.allowed_upload_endpoints == ()
     assert settings.harness_parity == {}
+    assert settings.allowed_namespaces == settings.allowed_upload_secrets == ()
     assert settings.suites() == BUILT_IN
 
 
@@ -45,9 +47,16 @@ def test_a_list_is_separated_by_commas(monkeypatch: pytest.MonkeyPatch, text: st
     assert settings.allowed_host_paths == settings.allowed_images == paths
 
 
-def test_volumes_of_privileged_runs_are_told_by_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = set_to(monkeypatch, harness_parity='{"bench": ["scratch", "/mnt/nvme"], "b2": []}')
-    assert settings.harness_parity == {"bench": ("scratch", "/mnt/nvme"), "b2": ()}
+def test_namespaces_are_a_list_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set_to(monkeypatch, allowed_namespaces="bench, lab-2").allowed_namespaces == ("bench", "lab-2")
+
+
+def test_what_privileged_runs_may_have_is_told_by_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    grant = '{"volumes": ["scratch", "/mnt/nvme"], "images": ["r.example/"], "nodeSelector": {"pool": "a"}}'
+    settings = set_to(monkeypatch, harness_parity=f'{{"bench": {grant}, "b2": {{}}}}')
+    wanted = ParityGrant(volumes=("scratch", "/mnt/nvme"), images=("r.example/",), node_selector={"pool": "a"})
+    assert settings.harness_parity == {"bench": wanted, "b2": ParityGrant()}
+    assert wanted.host_paths == ("/mnt/nvme",)
 
 
 def test_a_suites_image_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,11 +75,18 @@ def test_a_suites_image_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None
         ("suite_images", "reference-cpu=x", "suite_images"),
         ("allowed_host_paths", "/mnt/a,.", "MLPERF_OPERATOR_ALLOWED_HOST_PATHS: Value error, . is no absolute path"),
         ("allowed_host_paths", "/mnt/..", "/mnt/.. is no absolute path"),
+        ("allowed_host_paths", "/", "/ is no absolute path of a folder below /"),
+        ("allowed_host_paths", "/mnt,//./", "//./ is no absolute path of a folder below /"),
         ("allowed_code_claims", "bench/a,code", "'code' is no namespace/name of a claim"),
         ("allowed_code_claims", "bench/a/b", "'bench/a/b' is no namespace/name of a claim"),
-        ("harness_parity", '{"bench": ["../a"]}', "'bench': ../a is no name of a claim and no absolute path"),
-        ("harness_parity", '{"bench": ["/mnt/.."]}', "/mnt/.. is no name of a claim"),
-        ("harness_parity", '{"a b": []}', "'a b' is no name"),
+        ("allowed_upload_secrets", "bench/keys,keys", "'keys' is no namespace/name of a Secret"),
+        ("allowed_namespaces", "bench,a/b", "'a/b' is no name of a namespace"),
+        ("harness_parity", '{"bench": {"volumes": ["../a"]}}', "../a is no name of a claim and no absolute path"),
+        ("harness_parity", '{"bench": {"volumes": ["/mnt/.."]}}', "HARNESS_PARITY.bench.volumes: Value error, /mnt/.."),
+        ("harness_parity", '{"bench": {"images": [""]}}', "HARNESS_PARITY.bench.images.0: String should have at least"),
+        ("harness_parity", '{"bench": {"nodeSelector": {"a b": "c"}}}', "HARNESS_PARITY.bench.nodeSelector"),
+        ("harness_parity", '{"bench": ["scratch"]}', "HARNESS_PARITY.bench: Input should be a valid dictionary"),
+        ("harness_parity", '{"a b": {}}', "'a b' is no name of a namespace"),
         ("harness_parity", "bench", "harness_parity"),
         ("suite_images", "[]", "MLPERF_OPERATOR_SUITE_IMAGES: Input should be a valid dictionary"),
         ("lease_duration_seconds", "5", "lease_retry_seconds < lease_renew_deadline_seconds < lease_duration_seconds"),
@@ -82,6 +98,23 @@ def test_a_wrong_setting_is_refused_by_its_name(
     with pytest.raises(SettingsError) as caught:
         set_to(monkeypatch, **{name: value})
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("outer", ["/mnt", "/mnt/nvme/", "/mnt/nvme/mlperf"])
+def test_no_allowed_folder_lies_above_one_of_privileged_runs(monkeypatch: pytest.MonkeyPatch, outer: str) -> None:
+    monkeypatch.setenv("MLPERF_OPERATOR_ALLOWED_HOST_PATHS", f"/data,{outer}")
+    with pytest.raises(SettingsError) as caught:
+        set_to(monkeypatch, harness_parity='{"bench": {"volumes": ["/mnt/nvme/mlperf/a"]}}')
+    assert f"has {outer}, from which a run could reach /mnt/nvme/mlperf/a by a link" in str(caught.value)
+    assert "namespace bench; name folders beside each other" in str(caught.value)
+
+
+@pytest.mark.parametrize("beside", ["/mnt/nvme", "/mnt/nvme/", "/mnt/nvme/a", "/mnt/nv", "/data"])
+def test_the_same_folder_or_one_beside_or_below_it_may_be_allowed(monkeypatch: pytest.MonkeyPatch, beside: str) -> None:
+    settings = set_to(
+        monkeypatch, allowed_host_paths=beside, harness_parity='{"bench": {"volumes": ["claim", "/mnt/nvme"]}}'
+    )
+    assert settings.allowed_host_paths == (beside,)
 
 
 def test_suites_of_the_administrators_own_stand_beside_the_built_in(

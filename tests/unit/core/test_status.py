@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from mlperf_operator.api.v1alpha1 import MLPerfRunStatus, ResultStatus, StageState, to_wire
-from mlperf_operator.events import event, notes
+from mlperf_operator.events import Note, event, notes
 from mlperf_operator.limits import Refusal
-from mlperf_operator.observed import DriverView, Kept, Observed, PodRecord, Report
+from mlperf_operator.observed import DriverView, Kept, Observed, PodRecord, Report, format_time
+from mlperf_operator.resources.containers import PREPARE_STAGES
 from mlperf_operator.status import is_finished, next_status, refused_status, summarize
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import NOW, UID, done, failed, job, pod, result, run, running, up_to, waiting
@@ -237,11 +238,74 @@ def test_events_tell_each_step_once() -> None:
     told = [(note.kind, note.reason) for note in notes(start, first)]
     assert told == [
         ("Normal", "JobCreated"),
-        ("Normal", "StageCompleted"),
         ("Normal", "StageStarted"),
         ("Normal", "AcceptedTrue"),
     ]
     assert notes(first, first) == []
+
+
+def _story(moments: list[Observed]) -> list[Note]:
+    told, before = [], MLPerfRunStatus()
+    for number, observed in enumerate(moments):
+        after = _next(observed, to_wire(before), number * 60, testModes=["PerformanceOnly"], benchmarks=OFFLINE)
+        told += notes(before, after)
+        before = after
+    return told
+
+
+def test_a_run_from_start_to_end_is_told_in_a_dozen_events() -> None:
+    order = [*PREPARE_STAGES, "run"]
+    moments = [Observed(), Observed(job=job())]
+    for number, name in enumerate(order):
+        moments.append(Observed(job=job(), pods=(pod(up_to(name)),)))
+        ended = [*(done(stage, at=NOW) for stage in order[: number + 1]), *map(waiting, order[number + 1 :])]
+        moments.append(Observed(job=job(), pods=(pod(ended),)))
+    whole = (pod([*map(done, order)], phase="Succeeded"),)
+    report = Report(results=_results(result()))
+    moments.append(Observed(job=job(outcome="Complete", ended_at=NOW), pods=whole, report=report))
+    told = _story(moments)
+    assert [note.reason for note in told] == [
+        *("AcceptedTrue", "JobCreated"),
+        *["StageStarted"] * len(order),
+        *("StageCompleted", "SucceededTrue"),
+    ]
+    assert len(told) <= 12
+    assert {note.kind for note in told} == {"Normal"}
+    starts = [note.message for note in told if note.reason == "StageStarted"]
+    assert [text.split()[1] for text in starts] == order
+    assert all(f"{before} is done" in text for before, text in zip(order, starts[1:], strict=False))
+    assert told[-2].message == "run is done after 0 s"
+    assert "Offline 1234.5 samples/s; LoadGen says VALID for 1 of 1" in told[-1].message
+
+
+def _stage(name: str, state: str, seconds: int = 0) -> dict[str, Any]:
+    ended = {
+        "startedAt": "2026-01-02T03:00:00Z",
+        "finishedAt": format_time(datetime(2026, 1, 2, 3, 0, tzinfo=UTC) + timedelta(seconds=seconds)),
+    }
+    return {"name": name, "state": state, **(ended if state in ("Completed", "Failed") else {})}
+
+
+def _stages(*stages: dict[str, Any]) -> MLPerfRunStatus:
+    return MLPerfRunStatus.model_validate({"stages": stages})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spoken"), [(7, "7 s"), (252, "4 min 12 s"), (7 * 3600 + 61, "7 h 1 min")], ids=str
+)
+def test_the_end_of_a_stage_is_told_with_the_begin_of_the_next(seconds: int, spoken: str) -> None:
+    under_way = _stages(_stage("code", "Running"), _stage("preflight", "Pending"))
+    between = _stages(_stage("code", "Completed", seconds), _stage("preflight", "Pending"))
+    later = _stages(_stage("code", "Completed", seconds), _stage("preflight", "Running"))
+    assert notes(under_way, between) == []
+    told = [Note("Normal", "StageStarted", f"stage preflight started; code is done after {spoken}")]
+    assert notes(between, later) == notes(under_way, later) == told
+
+
+def test_stages_that_were_too_quick_to_be_seen_running_are_told_at_once() -> None:
+    before = _stages(_stage("code", "Pending"), _stage("preflight", "Pending"), _stage("run", "Pending"))
+    after = _stages(_stage("code", "Completed", 1), _stage("preflight", "Skipped"), _stage("run", "Pending"))
+    assert notes(before, after) == [Note("Normal", "StageCompleted", "code is done after 1 s; preflight was skipped")]
 
 
 def test_a_failure_is_told_as_a_warning_with_its_last_lines() -> None:

@@ -27,13 +27,14 @@ from mlperf_operator.nodes.records import (
     decode_node,
 )
 from mlperf_operator.observed import Blocked, RunRecord, decode_run
-from mlperf_operator.resources.driver_daemonset import DriverImages
+from mlperf_operator.resources.driver_daemonset import DriverImages, Home
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import NOW
 from unit.nodes.builders import SETTINGS
 from unit.reconcile.world import Trouble
 
 SYSTEM = "mlperf-system"
+DRIVER_OWNER = "mlperf-operator-driver"
 NVIDIA = BUILT_IN["nvidia-v4.1"]
 Body = dict[str, Any]
 
@@ -121,6 +122,10 @@ class Api:
             self.on_patch(before, after)
             return self.put(after)
 
+    async def get(self, resource: Resource, namespace: str, name: str) -> Body | None:
+        with self._request(f"GET {resource.kind} {name}"):
+            return copy.deepcopy(self.objects.get((resource.kind, namespace, name)))
+
     async def apply(self, body: Mapping[str, Any]) -> Body:
         name = body["metadata"]["name"]
         with self._request(f"apply {name}"):
@@ -201,7 +206,7 @@ class Operator:
         self.keeper = DriverKeeper(cluster, self.view, self.runs, settings, clock=self.api.clock)
         images = DriverImages("operator:1", "IfNotPresent")
         self.reconciler = NodeReconciler(
-            cluster, self.view, self.keeper, settings, images, SYSTEM, now=lambda: self.api.now
+            cluster, self.view, self.keeper, settings, images, Home(SYSTEM, DRIVER_OWNER), now=lambda: self.api.now
         )
         self.look()
 

@@ -16,13 +16,14 @@ from mlperf_operator.node_reconcile import SOON, node_patch
 from mlperf_operator.nodes.claims import Claim
 from mlperf_operator.nodes.records import decode_node
 from mlperf_operator.nodes.step import Step
-from unit.nodes.api import SYSTEM, Api, Body, Operator, at_once, finish, gpu_pod, new_node, new_run
+from unit.nodes.api import DRIVER_OWNER, SYSTEM, Api, Body, Operator, at_once, finish, gpu_pod, new_node, new_run
 from unit.nodes.builders import EMPTY, NEW, OLD, SETTINGS, claimed, cordoned, labelled, node, report, world
 from unit.nodes.nature import Nature
 from unit.reconcile.world import Trouble
 
 EVICTING = SETTINGS.model_copy(update={"evict_gpu_pods": True})
 SET = "mlperf-driver-550-54-14"
+OWNER = f"GET ConfigMap {DRIVER_OWNER}"
 
 
 class Lab:
@@ -66,7 +67,7 @@ async def test_a_claimed_node_is_cordoned_then_looked_at_then_labelled() -> None
     assert lab.labels() == {}
     lab.api.requests.clear()
     assert await lab.operator.reconcile() == timedelta(seconds=5)
-    assert lab.api.requests == ["GET pods on node-1", f"apply {SET}", "patch node-1"]
+    assert lab.api.requests == ["GET pods on node-1", OWNER, f"apply {SET}", "patch node-1"]
     assert lab.labels() == {naming.DRIVER_WANTED_LABEL: NEW}
 
 
@@ -127,7 +128,22 @@ async def test_a_standby_that_takes_over_writes_nothing_on_a_ready_node_but_the_
     await lab.until_ready()
     lab.api.requests.clear()
     await Operator(lab.api).reconcile()
-    assert lab.api.requests == [f"GET log of {lab.pod()['metadata']['name']}", f"apply {SET}"]
+    assert lab.api.requests == [f"GET log of {lab.pod()['metadata']['name']}", OWNER, f"apply {SET}"]
+
+
+async def test_driver_pods_go_with_the_config_map_that_the_chart_takes_away() -> None:
+    lab = Lab()
+    stored = lab.api.put({"kind": "ConfigMap", "metadata": {"name": DRIVER_OWNER, "namespace": SYSTEM}})
+    await lab.until_ready()
+    meta = lab.api.objects["DaemonSet", SYSTEM, SET]["metadata"]
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": DRIVER_OWNER, "uid": stored["metadata"]["uid"]}
+    assert meta["ownerReferences"] == [owner]
+
+
+async def test_without_that_config_map_they_belong_to_nobody() -> None:
+    lab = Lab()
+    await lab.until_ready()
+    assert "ownerReferences" not in lab.api.objects["DaemonSet", SYSTEM, SET]["metadata"]
 
 
 async def test_the_ready_label_follows_the_pod_both_ways() -> None:

@@ -97,6 +97,58 @@ async def test_a_status_that_this_version_cannot_read_is_left_alone() -> None:
     assert world.writes == []
 
 
+def _take_labels(world: World, kind: str, name: str, *, of: str = "") -> None:
+    """Take our labels away by hand; the owner stays, as nobody touched it."""
+    body = world.objects[kind, name]
+    meta = body["metadata"]
+    meta["labels"] = {key: value for key, value in meta["labels"].items() if key.startswith("batch.")}
+    if kind == "Pod":
+        meta["ownerReferences"] = [{"kind": "Job", "name": "demo", "uid": of, "controller": True}]
+    world.put(body)
+
+
+async def test_a_job_whose_labels_were_taken_away_is_still_the_runs() -> None:
+    world = new_world()
+    await Operator(world).reconcile()
+    world.start_pod()
+    _take_labels(world, "Job", "demo")
+    assert await Operator(world).reconcile() == timedelta(seconds=30)
+    assert world.condition("Finished")[0] == "False"
+    world.end_pod("demo-1")
+    world.end_job()
+    await Operator(world).reconcile()
+    assert world.condition("Succeeded") == ("True", "Completed")
+
+
+async def test_a_pod_whose_labels_were_taken_away_is_found_and_its_report_read() -> None:
+    world = new_world({"startTimeoutSeconds": 60})
+    await Operator(world).reconcile()
+    world.start_pod()
+    _take_labels(world, "Pod", "demo-1", of=world.objects["Job", "demo"]["metadata"]["uid"])
+    world.objects["Pod", "demo-1"]["status"] = {
+        "phase": "Pending",
+        "initContainerStatuses": [{"name": "code", "state": {"running": {"startedAt": format_time(NOW)}}}],
+    }
+    world.now += timedelta(seconds=61)
+    assert await Operator(world).reconcile() == timedelta(seconds=30)
+    assert world.condition("Succeeded") == ("Unknown", "Running")
+    world.end_pod("demo-1")
+    world.end_job()
+    await Operator(world).reconcile()
+    assert world.condition("Succeeded") == ("True", "Completed")
+    assert world.run()["status"]["results"]
+
+
+async def test_a_pod_of_another_job_is_not_taken_for_the_runs() -> None:
+    world = new_world({"startTimeoutSeconds": 60})
+    await Operator(world).reconcile()
+    world.start_pod()
+    _take_labels(world, "Pod", "demo-1", of="somebody-else")
+    world.now += timedelta(seconds=61)
+    await Operator(world).reconcile()
+    assert world.condition("Succeeded") == ("False", "PodNotCreated")
+
+
 def _of_an_earlier_run(kind: str, name: str) -> dict[str, Any]:
     owner = {"apiVersion": "mlperf.dev/v1alpha1", "kind": "MLPerfRun", "name": "demo", "uid": "earlier"}
     labels = {"mlperf.dev/run-uid": "earlier"}
@@ -105,7 +157,7 @@ def _of_an_earlier_run(kind: str, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("kind", "name"), [("Job", "demo"), ("ConfigMap", "demo-agent")])
-async def test_what_an_earlier_run_of_the_name_left_is_waited_for_and_named(kind: str, name: str) -> None:
+async def test_what_an_earlier_run_of_the_name_left_is_named_and_deleted(kind: str, name: str) -> None:
     world = new_world()
     world.put(_of_an_earlier_run(kind, name))
     operator = Operator(world)
@@ -113,7 +165,7 @@ async def test_what_an_earlier_run_of_the_name_left_is_waited_for_and_named(kind
     assert world.condition("Succeeded") == ("Unknown", "WaitingForDeletion")
     assert f"{kind} {name} is still being deleted" in _message(world, "Succeeded")
     assert all(event["type"] == "Normal" for event in world.events)
-    del world.objects[kind, name]
+    assert f"delete {kind} {name}" + " in the foreground" * (kind == "Job") in world.writes
     await operator.reconcile()
     assert world.objects["Job", "demo"]["metadata"]["labels"]["mlperf.dev/run-uid"] == UID
     assert world.condition("Accepted") == ("True", "Accepted")
@@ -165,7 +217,29 @@ async def test_the_first_pod_that_ran_counts_although_the_operator_knows_only_on
     assert world.condition("Finished")[0] == "False"
 
 
-async def test_what_an_earlier_run_left_for_ever_ends_the_run_in_time() -> None:
+async def test_what_an_earlier_run_left_and_nobody_may_delete_ends_the_run_in_time() -> None:
+    world = new_world({"startTimeoutSeconds": 60})
+    world.put(_of_an_earlier_run("Job", "demo"))
+    for at, expected in ((0, "Unknown"), (60, "False")):
+        world.now = NOW + timedelta(seconds=at)
+        refused = Trouble(ApiError(403, "Forbidden", "may not delete"))
+        # Of the requests the two ConfigMaps', the Job's, its reading and its deletion.
+        world.troubles = [*[None] * (4 if at == 0 else 6), refused]
+        await Operator(world).reconcile()
+        assert world.condition("Succeeded") == (expected, "WaitingForDeletion")
+
+
+async def test_what_an_earlier_run_left_and_is_being_deleted_is_not_deleted_again() -> None:
+    world = new_world()
+    left = _of_an_earlier_run("Job", "demo")
+    left["metadata"]["deletionTimestamp"] = format_time(NOW)
+    world.put(left)
+    await Operator(world).reconcile()
+    assert world.condition("Succeeded") == ("Unknown", "WaitingForDeletion")
+    assert not any(write.startswith("delete") for write in world.writes)
+
+
+async def test_what_an_earlier_run_left_at_its_deadline_ends_the_run() -> None:
     world = new_world({"startTimeoutSeconds": 60})
     world.put(_of_an_earlier_run("Job", "demo"))
     world.now += timedelta(seconds=60)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from mlperf_operator.cluster import ApiError
 from mlperf_operator.limits import Limits
-from unit.reconcile.world import Operator, Trouble, World, new_world
+from unit.reconcile.world import LIMITS, Operator, Trouble, World, new_world
 
 ON_A_CLAIM = {"results": {"claimName": "r"}}
 
@@ -38,6 +39,20 @@ async def test_lost_results_of_a_suite_that_is_gone_end_the_run_in_the_end() -> 
     await heir.reconcile()
     assert world.condition("Succeeded") == ("False", "ResultsNotCollected")
     assert "reference-cpu is not known any more" in _message(world, "Succeeded")
+
+
+async def test_lost_results_on_a_folder_that_is_not_allowed_any_more_are_not_read() -> None:
+    world = new_world({"results": {"hostPath": {"path": "/mnt/scratch/team"}}})
+    await Operator(world).reconcile()
+    world.end_job()
+    heir = Operator(world, replace(LIMITS, host_paths=("/mnt/other",)))
+    await heir.reconcile()
+    assert "Job demo-collect" not in world.created
+    assert world.condition("Succeeded") == ("Unknown", "ResultsNotCollected")
+    world.now += timedelta(minutes=16)
+    await heir.reconcile()
+    assert world.condition("Succeeded") == ("False", "ResultsNotCollected")
+    assert "host path /mnt/scratch/team is not allowed (chart value allowedHostPaths)" in _message(world, "Succeeded")
 
 
 async def test_lost_results_are_read_from_the_volume_by_the_recovery_job() -> None:

@@ -212,6 +212,31 @@ async def test_changes_of_stages_alone_wait_and_a_change_of_a_fact_does_not() ->
     assert world.writes == ["status"]
 
 
+async def test_changes_of_stages_wait_longer_the_more_runs_are_under_way() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    pod = world.start_pod()
+    await operator.reconcile()
+    written = operator.reconciler._written
+    written.update({f"another-{number}": written[UID] for number in range(499)})
+    world.objects["Pod", pod]["status"]["initContainerStatuses"] = [{"name": "code", "state": {"running": {}}}]
+    await operator.reconcile()
+    body = world.objects["Pod", pod]
+    body["status"]["initContainerStatuses"].append({"name": "preflight", "state": {"running": {}}})
+    assert await operator.reconcile() == timedelta(seconds=50)
+
+
+async def test_nothing_is_remembered_of_a_run_that_has_finished() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await _finish(world, operator)
+    await operator.reconcile(look=False)
+    assert operator.reconciler._written
+    await operator.reconcile()
+    assert not operator.reconciler._written
+
+
 async def test_an_api_error_is_raised_for_the_queue_to_try_again() -> None:
     world = new_world()
     world.fault = ApiError(500, "InternalError", "etcd is away")

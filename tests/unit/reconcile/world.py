@@ -26,7 +26,7 @@ from mlperf_operator.suites import BUILT_IN, Suite
 from unit.core.builders import IMAGES, NOW, UID, result
 
 KEY = "bench/demo"
-LIMITS = Limits(suites=BUILT_IN)
+LIMITS = Limits(suites=BUILT_IN, host_paths=("/mnt/scratch",))
 FILES = {"Makefile.docker": "prebuild:\n"}
 
 
@@ -117,8 +117,10 @@ class World:
         with self._request():
             return copy.deepcopy(self.objects.get((resource.kind, name)))
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        with self._request(f"delete {resource.kind} {name}"):
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, *, foreground: bool = False
+    ) -> None:
+        with self._request(f"delete {resource.kind} {name}" + " in the foreground" * foreground):
             self.objects.pop((resource.kind, name), None)
 
     async def set_job_suspend(self, namespace: str, name: str, uid: str, *, suspend: bool) -> None:
@@ -150,6 +152,12 @@ class World:
         with self._request():
             return list(self.warnings)
 
+    async def list_in(self, resource: Resource, namespace: str, label_selector: str) -> list[dict[str, Any]]:
+        name, _, value = label_selector.partition("=")
+        with self._request():
+            bodies = [copy.deepcopy(body) for (kind, _), body in self.objects.items() if kind == resource.kind]
+            return [body for body in bodies if (body["metadata"].get("labels") or {}).get(name) == value]
+
     async def read_log(self, namespace: str, pod: str, container: str) -> str:
         with self._request():
             if pod not in self.logs:
@@ -166,7 +174,8 @@ class World:
             **self.objects["Job", job]["spec"]["template"]["metadata"]["labels"],
             "batch.kubernetes.io/job-name": job,
         }
-        meta = {"name": name, "namespace": "bench", "labels": labels}
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job, "controller": True}
+        meta = {"name": name, "namespace": "bench", "labels": labels, "ownerReferences": [owner]}
         self.put({"kind": "Pod", "metadata": meta, "spec": {"nodeName": "node-1"}, "status": {"phase": "Pending"}})
         return name
 
@@ -243,7 +252,7 @@ class Operator:
         if "Job" in found:
             self.jobs[:] = [decode_job(body) for body in found["Job"] if RUN_UID_LABEL in body["metadata"]["labels"]]
         if "Pod" in found:
-            self.pods[:] = [decode_pod(body) for body in found["Pod"]]
+            self.pods[:] = [decode_pod(body) for body in found["Pod"] if RUN_UID_LABEL in body["metadata"]["labels"]]
 
     async def reconcile(self, *, look: bool = True) -> timedelta | None:
         """Reconcile once, with caches that are up to date unless said otherwise."""

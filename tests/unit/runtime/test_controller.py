@@ -23,6 +23,7 @@ from mlperf_operator.settings import Settings
 from unit.runtime.fake_api import FakeApi
 from unit.runtime.stream_server import connected, refusal, until
 from unit.runtime.test_health import _port
+from unit.sight.scraping import samples, scrape
 
 RUNS = "/apis/mlperf.dev/v1alpha1/namespaces/bench/mlperfruns/"
 JOBS = "/apis/batch/v1/namespaces/bench/jobs/"
@@ -62,6 +63,17 @@ async def _controlled(api: FakeApi, **settings: Any) -> AsyncIterator[Controller
 def _reason(api: FakeApi, kind: str = "Succeeded", name: str = "demo") -> str | None:
     found = api.objects[RUNS + name].get("status", {}).get("conditions", ())
     return next((str(c["reason"]) for c in found if c["type"] == kind), None)
+
+
+async def test_times_are_the_servers_whatever_this_machines_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiohttp.web_response.rfc822_formatted_time", lambda: "Thu, 02 Jan 2020 03:04:05 GMT")
+    api = FakeApi()
+    async with _controlled(api):
+        await until(lambda: len(api.watchers) == 3)
+        api.put(f"{RUNS}demo", _run())
+        await until(lambda: _reason(api) == "PodNotCreated")
+    conditions = api.objects[f"{RUNS}demo"]["status"]["conditions"]
+    assert {c["lastTransitionTime"][:16] for c in conditions} == {"2020-01-02T03:04"}
 
 
 async def test_a_run_that_appears_becomes_a_job_and_two_config_maps() -> None:
@@ -145,7 +157,8 @@ async def test_a_defect_with_one_run_is_logged_whole_and_tried_again(
         await until(lambda: _reason(api) == "PodNotCreated")
     [record] = [record for record in caplog.records if record.exc_info]
     assert "nobody foresaw" in record.message
-    assert (record.run, record.namespace) == ("demo", "bench")  # type: ignore[attr-defined]
+    said = (record.run, record.namespace, record.uid)  # type: ignore[attr-defined]
+    assert said == ("demo", "bench", "uid-of-demo")
 
 
 NODE = "/api/v1/nodes/node-1"
@@ -218,8 +231,15 @@ async def test_a_process_leads_until_it_is_told_to_end_and_gives_its_lease_back(
             yield cluster
 
         monkeypatch.setattr(Cluster, "from_environment", classmethod(environment))
-        task = asyncio.create_task(serve(Settings(health_port=_port(), identity="me", lease_retry_seconds=0.1)))
+        metrics_port = _port()
+        settings = Settings(health_port=_port(), metrics_port=metrics_port, identity="me", lease_retry_seconds=0.1)
+        task = asyncio.create_task(serve(settings))
         await until(lambda: _reason(api) == "PodNotCreated")
+        shown = await scrape(metrics_port)
+        assert 'leader_election_master_status{name="mlperf-operator"} 1.0' in shown
+        [(labels, count)] = samples(shown, "mlperf_runs")
+        assert (labels["state"], labels["reason"], count) == ("Pending", "PodNotCreated", 1)
+        assert 'controller_runtime_max_concurrent_reconciles{controller="mlperfrun"} 16.0' in shown
         assert api.objects[lease]["spec"]["holderIdentity"] == "me"
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(task, 5)

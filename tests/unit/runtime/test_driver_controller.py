@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from mlperf_operator import naming
+from mlperf_operator.clock import ServerClock
 from mlperf_operator.cluster import Cluster
 from mlperf_operator.driver_controller import DriverController
 from mlperf_operator.node_reconcile import FLEET
 from mlperf_operator.nodes.records import decode_node
-from mlperf_operator.resources.driver_daemonset import DriverImages
+from mlperf_operator.resources.driver_daemonset import DriverImages, Home
 from unit.nodes.builders import SETTINGS
 
 CLAIM = {naming.DRIVER_CLAIM_ANNOTATION: json.dumps({"version": "550.54.14", "runs": {"u": "bench/claims"}})}
@@ -24,8 +26,8 @@ class Bench:
     def __init__(self) -> None:
         self.runs: list[str] = []
         images = DriverImages("operator:1", "IfNotPresent")
-        cluster = cast("Cluster", object())
-        self.controller = DriverController(cluster, SETTINGS, images, "mlperf-system", {}, self.runs.append)
+        cluster = cast("Cluster", SimpleNamespace(clock=ServerClock()))
+        self.controller = DriverController(cluster, SETTINGS, images, Home("mlperf-system"), {}, self.runs.append)
 
     def node(self, version: int = 1, gone: bool = False, **changes: Any) -> None:
         meta = {"name": "node-1", "uid": "u", "resourceVersion": str(version), **changes}

@@ -9,6 +9,7 @@ import kopf
 import pytest
 
 from mlperf_operator.handlers import EndlessBackoffs, registry, watch
+from mlperf_operator.informer import PAGE_SIZE
 
 
 def _functions(found: kopf.OperatorRegistry) -> dict[str, Any]:
@@ -32,6 +33,15 @@ async def test_kopf_neither_posts_events_nor_gives_up() -> None:
     assert settings.posting.enabled is False
     assert settings.scanning.disabled is True
     assert isinstance(settings.networking.error_backoffs, EndlessBackoffs)
+
+
+async def test_kopf_copies_no_object_and_lists_runs_in_pages() -> None:
+    settings = kopf.OperatorSettings()
+    await _functions(registry(lambda _: None))["configure"](settings=settings)
+    storage, body = settings.persistence.diffbase_storage, kopf.Body({"spec": {"a": 1}})
+    assert storage.build(body=body) == {}
+    assert storage.fetch(body=body) is None
+    assert settings.watching.chunk_size == PAGE_SIZE
 
 
 def test_pauses_grow_to_a_cap_and_never_end() -> None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from mlperf_operator.cluster import ApiError
+from mlperf_operator.metrics import UNSEEN
 from mlperf_operator.queue import WorkQueue
 from mlperf_operator.workers import Reconcile, work
 from unit.runtime.stream_server import until
@@ -21,7 +22,7 @@ logger = logging.getLogger("test")
 @asynccontextmanager
 async def _working(reconcile: Reconcile) -> AsyncIterator[WorkQueue[str]]:
     queue: WorkQueue[str] = WorkQueue(jitter=lambda: 0.1)
-    task = asyncio.create_task(work(queue, reconcile, lambda _key: logger))
+    task = asyncio.create_task(work(queue, reconcile, lambda _key: logger, UNSEEN.controller("test", 1)))
     try:
         yield queue
     finally:

@@ -1,0 +1,118 @@
+"""/metrics over HTTP: what is in it, how long it takes with a fleet, and that the loop goes on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from mlperf_operator.metrics import Metrics
+from mlperf_operator.metrics_server import MetricsServer, Shown
+from mlperf_operator.observed import RunRecord
+from unit.core.builders import result
+from unit.runtime.test_health import _port
+from unit.sight.scraping import finished, samples, scrape
+
+
+class _Informer:
+    name = "pods"
+    relists = 3
+    store: Mapping[str, object] = {"bench/a": object()}
+
+    def __init__(self, *, synced: bool) -> None:
+        self.synced = asyncio.Event()
+        if synced:
+            self.synced.set()
+        self.last_activity = time.monotonic() - 12
+
+
+@asynccontextmanager
+async def _serving(runs: Mapping[str, RunRecord], *informers: _Informer) -> AsyncIterator[int]:
+    port, metrics = _port(), Metrics()
+    metrics.about_process()
+    async with MetricsServer(port, metrics, Shown(informers, {"reference-cpu"}, runs, {})):
+        yield port
+
+
+async def test_runs_informers_and_the_process_are_shown_together() -> None:
+    async with _serving({"bench/demo": finished()}, _Informer(synced=True)) as port:
+        shown = await scrape(port)
+    assert samples(shown, "mlperf_operator_informer_relists_total") == [({"resource": "pods"}, 3)]
+    assert samples(shown, "mlperf_operator_informer_objects") == [({"resource": "pods"}, 1)]
+    [(_, age)] = samples(shown, "mlperf_operator_informer_age_seconds")
+    assert 12 <= age < 60
+    assert [number for _, number in samples(shown, "mlperf_runs")] == [1]
+    assert samples(shown, "process_cpu_seconds_total")
+    assert samples(shown, "python_gc_collections_total")
+    [(build, _)] = samples(shown, "mlperf_operator_build_info")
+    assert set(build) == {"version", "python_version"}
+    assert "_created" not in shown
+
+
+async def test_a_standbys_informers_have_no_age() -> None:
+    async with _serving({}, _Informer(synced=False)) as port:
+        shown = await scrape(port)
+    assert samples(shown, "mlperf_operator_informer_synced") == [({"resource": "pods"}, 0)]
+    assert samples(shown, "mlperf_operator_informer_age_seconds") == []
+
+
+async def test_a_scraper_may_ask_for_openmetrics() -> None:
+    async with _serving({}) as port:
+        shown = await scrape(port, Accept="application/openmetrics-text; version=1.0.0")
+    assert shown.endswith("# EOF\n")
+
+
+async def test_port_0_serves_nothing() -> None:
+    async with MetricsServer(0, Metrics(), Shown((), set(), {}, {})) as server:
+        assert server._runner is None
+
+
+def _fleet() -> dict[str, RunRecord]:
+    """Return five runs of each of 1,000 nodes, with three scenarios in two modes."""
+    modes = ("PerformanceOnly", "AccuracyOnly")
+    results = [result(scenario, mode) for scenario in ("Offline", "Server", "SingleStream") for mode in modes]
+    return {
+        f"bench/r{n}": finished(f"r{n}", node=f"node-{n % 1000:04}", end=n + 1, results=results) for n in range(5000)
+    }
+
+
+async def test_5000_runs_on_1000_nodes_take_less_than_a_second_and_never_the_loop_for_long() -> None:
+    # By CPU time: what else runs on the machine must not count.
+    stretches: list[float] = []
+
+    async def beat() -> None:
+        while True:
+            began = time.thread_time()
+            await asyncio.sleep(0.001)
+            stretches.append(time.thread_time() - began)
+
+    async with _serving(_fleet()) as port:
+        task, cpu = asyncio.create_task(beat()), time.process_time()
+        shown = await asyncio.to_thread(_read, f"http://127.0.0.1:{port}/metrics")
+        cpu = time.process_time() - cpu
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert len(samples(shown, "mlperf_result_value")) == 3000
+    assert cpu < 1.0
+    # A garbage collection of a heap with so many runs alone takes about 0.1 s.
+    assert max(stretches) < 0.3
+
+
+def _read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - our own
+        return str(answer.read().decode())
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics/x"])
+async def test_nothing_else_is_served(path: str) -> None:
+    async with (
+        _serving({}) as port,
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}{path}") as response,
+    ):
+        assert response.status == 404
