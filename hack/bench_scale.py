@@ -28,7 +28,7 @@ from scale.rounds import ARRIVALS_PER_SECOND, Round, measure
 
 NAME = "bench-scale"
 LOG = Path("build/bench-scale-operator.log")
-STEP = Delays(prepare=5000, run=5000, collect=1000)
+STEP = Delays(prepare=10000, run=10000, collect=1000)
 """Each of the pod's steps: long enough that all runs of a round are under way at once."""
 
 FLAGS = {

@@ -133,7 +133,15 @@ def ends_are_final(evidence: Evidence) -> list[str]:
 def nothing_is_left(evidence: Evidence) -> list[str]:
     """After its run nothing of the operator's making stays, but for claims."""
     left = [body for body in evidence.left if body["kind"] not in _RETAINED]
-    return [f"{body['kind']} {'/'.join(_place(body))} is left behind" for body in left]
+    return [f"{body['kind']} {'/'.join(_place(body))} is left behind{_how(body)}" for body in left]
+
+
+def _how(body: Json) -> str:
+    meta = body["metadata"]
+    owners = ", ".join(f"{owner['kind']} uid {owner['uid']}" for owner in meta.get("ownerReferences") or ())
+    finalizers = ", ".join(meta.get("finalizers") or ())
+    going = "" if "deletionTimestamp" not in meta else ", being deleted"
+    return f" (owners: {owners or 'none'}; finalizers: {finalizers or 'none'}{going})"
 
 
 def no_finalizer_of_ours(evidence: Evidence) -> list[str]:

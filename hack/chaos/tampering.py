@@ -23,8 +23,9 @@ async def _jobs_deleted(scene: Scene, run: Json) -> None:
 
 
 async def _pod_deleted(scene: Scene, run: Json) -> None:
-    pod = await reaches(scene, run, "preflight")
-    await scene.delete(PODS, pod["metadata"]["name"])
+    pod = await pod_of(scene, run["metadata"]["name"])
+    if pod is not None:
+        await scene.delete(PODS, pod["metadata"]["name"])
 
 
 async def _maps_deleted(scene: Scene, run: Json) -> None:
@@ -47,8 +48,12 @@ async def _children_deleted(scene: Scene, count: int) -> None:
         run = await scene.create(f"run-{number}", ends=ends)
         runs.append(run)
         await reaches(scene, run, "code")
-        await delete(scene, run)
-        scene.injections += 1
+        scene.lab.fleet.pause()
+        try:
+            await delete(scene, run)
+            scene.injections += 1
+        finally:
+            scene.lab.fleet.pause(paused=False)
     await scene.all_end(runs)
 
 
@@ -99,11 +104,10 @@ async def _logs_unreadable(scene: Scene, count: int) -> None:
 
 
 async def _report_cut(scene: Scene, count: int) -> None:
-    """Cut what collect said of its report: the results are read again from the volume; where that is lost too, told."""
+    """Cut what collect said of its report: the results are read again from the volume, by a second pod if one fails."""
     runs = []
     for number in range(count):
-        lost = number % 2 == 1
-        run = await scene.create(f"run-{number}", ends={"ResultsNotCollected"} if lost else COMPLETED)
+        run = await scene.create(f"run-{number}")
         runs.append(run)
         name = run["metadata"]["name"]
         await reaches(scene, run, PREPARE_STAGES[-1])
@@ -111,7 +115,7 @@ async def _report_cut(scene: Scene, count: int) -> None:
         try:
             await _end_pod(scene, await pod_of(scene, name), {RUN: 0, COLLECT: 0})
             scene.injections += 1
-            if lost and await holds(partial(_has_pod, scene, f"{name}-collect"), 60):
+            if number % 2 and await holds(partial(_has_pod, scene, f"{name}-collect"), 60):
                 await _end_pod(scene, await pod_of(scene, f"{name}-collect"), {COLLECT: 65})
         finally:
             scene.lab.fleet.pause(paused=False)

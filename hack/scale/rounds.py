@@ -17,7 +17,9 @@ from mlperf_operator.cluster import JOBS, MLPERF_RUNS, Cluster, Resource
 from scale.objects import Model, bare
 from scale.requests_made import Requests, requests_since
 
-ARRIVALS_PER_SECOND = 20.0
+ARRIVALS_PER_SECOND = 10.0
+"""On both sides. A start takes the whole control plane a tenth of a CPU second, and there are two cores."""
+
 POLL_SECONDS = 2.0
 PATIENCE_SECONDS = 3600.0
 

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -113,6 +114,10 @@ async def _configuration() -> client.Configuration:
         raise ApiError(0, "NoConfiguration", f"no cluster to talk to: {error}") from error
     configuration.connection_pool_maxsize = MAX_CONNECTIONS
     return configuration
+
+
+_WRITES: ContextVar[bool] = ContextVar("writes", default=False)
+"""Whether what is being sent needs the Lease."""
 
 
 class Cluster:
@@ -297,7 +302,30 @@ class Cluster:
     ) -> Json:
         if not self.guard():
             raise NotLeaderError
-        return await self._json(method, url, body, query=query, content_type=content_type)
+        token = _WRITES.set(True)
+        try:
+            return await self._json(method, url, body, query=query, content_type=content_type)
+        finally:
+            _WRITES.reset(token)
+
+    def _tracing(self) -> aiohttp.TraceConfig:
+        """Have the guard asked once more when a write has its connection: a process may hang while it waits for one."""
+
+        async def ask(_session: object, _context: object, _params: object) -> None:
+            if _WRITES.get() and not self.guard():
+                raise NotLeaderError
+
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(ask)
+        trace.on_connection_reuseconn.append(ask)
+        trace.freeze()
+        return trace
+
+    def _open_session(self) -> None:
+        rest = self._api.rest_client
+        if rest.pool_manager is None:
+            rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - its constructor takes no trace
+            rest.pool_manager.trace_configs.append(self._tracing())
 
     async def _json(
         self,
@@ -342,6 +370,7 @@ class Cluster:
         }
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
         full = self._api.configuration.host + url + (f"?{urlencode(query)}" if query else "")
+        self._open_session()
         limit = timeout or aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
         started, code = time.perf_counter(), "<error>"
         try:

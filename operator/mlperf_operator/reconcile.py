@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mlperf_operator import plan
+from mlperf_operator import naming, plan
 from mlperf_operator.acceptance import refusal
 from mlperf_operator.act import NameTakenError, act
 from mlperf_operator.api.v1alpha1 import MLPerfRun, MLPerfRunStatus, to_wire
-from mlperf_operator.cluster import ApiError, Cluster
+from mlperf_operator.cluster import JOBS, PODS, ApiError, Cluster
 from mlperf_operator.driver_keeper import DriverKeeper
 from mlperf_operator.events import event, notes
 from mlperf_operator.gpu_config_schema import ConfigError
@@ -40,6 +40,7 @@ _CAN_WAIT = ("conditions", "node", "stage", "stages")
 """Fields whose change alone can wait, but for a condition's status."""
 
 WAITING_FOR_DELETION = "WaitingForDeletion"
+PODS_LEFT = "pods of an earlier run of this name are still being deleted; delete them yourself if they stay"
 DELETION_RETRY = timedelta(seconds=2)
 AT_ONCE = timedelta(0)
 
@@ -84,6 +85,8 @@ class Reconciler:
         self._now = now
         self._on_finished = on_finished
         self._written: dict[str, _Written] = {}
+        self._followers: set[str] = set()
+        """Uids of runs whose name an earlier one had when they came."""
 
     async def reconcile(self, key: str) -> timedelta | None:
         """Reconcile the run of that namespace/name.
@@ -116,6 +119,7 @@ class Reconciler:
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a run that is gone."""
         self._written.pop(uid, None)
+        self._followers.discard(uid)
 
     def _with_written_status(self, run: MLPerfRun) -> MLPerfRun:
         # The informer may be behind our own last write; resource versions can be compared (KEP-5504).
@@ -161,6 +165,8 @@ class Reconciler:
 
     async def _start(self, run: MLPerfRun, suite: Suite, observed: Observed) -> Observed:
         run = placed(run, self._limits)
+        if run.metadata.uid in self._followers and await self._pods_are_left(run):
+            return replace(observed, blocked=Blocked(WAITING_FOR_DELETION, PODS_LEFT))
         try:
             inputs = await self._inputs.read(run, suite)
             driver = await self._driver_for(run, suite)
@@ -171,6 +177,7 @@ class Reconciler:
         except NameTakenError as error:
             if not error.deleting:
                 raise
+            self._followers.add(run.metadata.uid)
             return replace(observed, blocked=Blocked(WAITING_FOR_DELETION, str(error)))
         except ApiError as error:
             if error.status not in REFUSALS:
@@ -179,6 +186,17 @@ class Reconciler:
             return replace(observed, blocked=Blocked(reason, error.message))
         job = decode_job(body) if body is not None else None
         return replace(observed, job=job, config_digest=plan.config_digest(run, inputs))
+
+    async def _pods_are_left(self, run: MLPerfRun) -> bool:
+        """Say whether the Job of an earlier run of this name is gone and its pods are not.
+
+        The garbage collector, which is to delete them, would miss that their Job went if there were one of its name.
+        """
+        meta = run.metadata
+        if await self._cluster.get(JOBS, meta.namespace, naming.job_name(run)) is not None:
+            return False
+        pods = await self._cluster.list_in(PODS, meta.namespace, f"{naming.RUN_LABEL}={meta.name}")
+        return any(pod["metadata"]["labels"].get(naming.RUN_UID_LABEL) != meta.uid for pod in pods)
 
     async def _driver_for(self, run: MLPerfRun, suite: Suite) -> str | None:
         return await self._keeper.driver_for(run, suite) if self._keeper is not None else None

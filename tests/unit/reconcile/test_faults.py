@@ -12,6 +12,7 @@ from mlperf_operator.cluster import ApiError
 from mlperf_operator.limits import Limits
 from mlperf_operator.naming import MANAGER
 from mlperf_operator.observed import format_time
+from mlperf_operator.reconcile import COALESCE
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import NOW, UID
 from unit.reconcile.world import CrashError, Operator, Trouble, World, new_world
@@ -229,6 +230,21 @@ async def test_what_an_earlier_run_left_and_nobody_may_delete_ends_the_run_in_ti
         assert world.condition("Succeeded") == (expected, "WaitingForDeletion")
 
 
+async def test_a_job_is_made_only_when_the_pods_of_an_earlier_run_of_the_name_are_gone() -> None:
+    world = new_world()
+    world.put(_of_an_earlier_run("ConfigMap", "demo-agent"))
+    labels = {"mlperf.dev/run": "demo", "mlperf.dev/run-uid": "earlier"}
+    world.put({"kind": "Pod", "metadata": {"name": "demo-0", "namespace": "bench", "labels": labels}})
+    operator = Operator(world)
+    for _ in range(2):
+        assert await operator.reconcile() == timedelta(seconds=2)
+        assert world.condition("Succeeded") == ("Unknown", "WaitingForDeletion")
+    assert "Job demo" not in world.created
+    del world.objects["Pod", "demo-0"]
+    await operator.reconcile()
+    assert world.created.count("Job demo") == 1
+
+
 async def test_what_an_earlier_run_left_and_is_being_deleted_is_not_deleted_again() -> None:
     world = new_world()
     left = _of_an_earlier_run("Job", "demo")
@@ -313,9 +329,11 @@ async def test_a_pod_that_is_refused_is_explained_by_the_jobs_latest_warning_of_
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "PodSecurityRefused")
     world.warnings = [{"message": "exceeded quota", "lastTimestamp": old}]
+    world.now += COALESCE
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "PodNotCreated")
     world.warnings = [{"message": "a webhook said no"}]
+    world.now += COALESCE
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "PodRefused")
 

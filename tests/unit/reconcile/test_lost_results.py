@@ -100,7 +100,7 @@ async def test_a_recovery_job_that_cannot_be_made_ends_the_run_only_after_a_whil
     operator = Operator(world)
     await operator.reconcile()
     world.end_job()
-    for minutes, expected in ((0, "Unknown"), (16, "False")):
+    for minutes, expected in ((1, "Unknown"), (16, "False")):
         world.now += timedelta(minutes=minutes)
         world.fault = None if stranger else ApiError(403, "Forbidden", "exceeded quota")
         await operator.reconcile()

@@ -13,7 +13,17 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import client
 
-from mlperf_operator.cluster import DAEMON_SETS, JOBS, MLPERF_RUNS, NODES, PODS, ApiError, Cluster, NotLeaderError
+from mlperf_operator.cluster import (
+    CONFIG_MAPS,
+    DAEMON_SETS,
+    JOBS,
+    MLPERF_RUNS,
+    NODES,
+    PODS,
+    ApiError,
+    Cluster,
+    NotLeaderError,
+)
 from unit.runtime.stream_server import connected
 
 
@@ -221,3 +231,22 @@ async def test_of_a_log_the_last_lines_may_be_asked_for() -> None:
         assert await cluster.read_log("n", "p", "c", last_lines=1) == "last"
     assert ["tailLines" in url for url in requests.urls] == [False, True]
     assert "tailLines=1" in requests.urls[1]
+
+
+async def test_a_write_whose_connection_came_after_the_lease_was_lost_is_never_sent() -> None:
+    seen: list[str] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append(request.method)
+        return web.json_response({"metadata": {}})
+
+    body = {"kind": "ConfigMap", "metadata": {"namespace": "n", "name": "late"}}
+    async with connected(handle) as cluster:
+        # A new connection first, then one that is used again: the Lease is lost between the question and the sending.
+        for before in ([], ["GET"]):
+            held = iter([True, False])
+            cluster.guard = lambda held=held: next(held)  # type: ignore[misc]
+            with pytest.raises(NotLeaderError):
+                await cluster.create(body)
+            assert seen == before
+            await cluster.get(CONFIG_MAPS, "n", "late")
