@@ -47,7 +47,7 @@ types: setup ## mypy, strict, tests too.
 
 .PHONY: unit
 unit: setup ## Unit and golden tests, with coverage.
-	@$(PYTEST) --cov --cov-report=term --cov-fail-under=90 tests/unit tests/golden
+	@$(PYTEST) --numprocesses=auto --cov --cov-report=term --cov-fail-under=90 tests/unit tests/golden
 
 # After `programs`: the chart is rendered, and the programs are audited.
 .PHONY: supply-chain

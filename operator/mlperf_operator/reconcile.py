@@ -37,7 +37,10 @@ COALESCED_A_SECOND = 10
 """What can wait is written at most this often for all runs together."""
 
 _CAN_WAIT = ("conditions", "node", "stage", "stages")
-"""Fields whose change alone can wait, but for a condition's status."""
+"""Fields whose change alone can wait, but for a condition's status, and its reason unless that is an ordinary one."""
+
+_ORDINARY_REASONS = frozenset({"Collecting", "Ending", "PodNotCreated", "PodStarting", "Running", "Starting"})
+"""What every run goes through; any other reason is told at once, as somebody may have to do something."""
 
 WAITING_FOR_DELETION = "WaitingForDeletion"
 PODS_LEFT = "pods of an earlier run of this name are still being deleted; delete them yourself if they stay"
@@ -277,9 +280,10 @@ class Reconciler:
 
 
 def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a status whose change is written at once: all but stages, node, reasons and wording."""
+    """Return the part of a status whose change is written at once: no stages, node, ordinary reasons and wording."""
     kept = {key: value for key, value in status.items() if key not in _CAN_WAIT}
-    return {**kept, "conditions": [(c["type"], c["status"]) for c in status.get("conditions", ())]}
+    said = [(c["type"], c["status"], c["reason"]) for c in status.get("conditions", ())]
+    return {**kept, "conditions": [(*c[:2], None if c[2] in _ORDINARY_REASONS else c[2]) for c in said]}
 
 
 def _is_new(run: MLPerfRun, observed: Observed) -> bool:

@@ -12,7 +12,6 @@ from mlperf_operator.cluster import ApiError
 from mlperf_operator.limits import Limits
 from mlperf_operator.naming import MANAGER
 from mlperf_operator.observed import format_time
-from mlperf_operator.reconcile import COALESCE
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import NOW, UID
 from unit.reconcile.world import CrashError, Operator, Trouble, World, new_world
@@ -329,11 +328,9 @@ async def test_a_pod_that_is_refused_is_explained_by_the_jobs_latest_warning_of_
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "PodSecurityRefused")
     world.warnings = [{"message": "exceeded quota", "lastTimestamp": old}]
-    world.now += COALESCE
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "PodNotCreated")
     world.warnings = [{"message": "a webhook said no"}]
-    world.now += COALESCE
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "PodRefused")
 
