@@ -122,6 +122,10 @@ bench-parser: setup ## How fast logs are read on one core, and the memory that a
 bench-chaos: setup ## Faults on purpose, and what must hold after each; CHAOS="--seed 7 --only killed" is one of them again.
 	@PYTHONPATH=hack:hack/local-cluster python hack/bench_chaos.py $(CHAOS)
 
+.PHONY: bench-soak
+bench-soak: setup ## Two hours of runs under random faults: memory, tasks, watches, files; SOAK="--minutes 3 --seed 7" is small.
+	@PYTHONPATH=hack:hack/local-cluster python hack/bench_soak.py $(SOAK)
+
 # In an environment of its own: only the plot needs what the group has.
 .PHONY: bench-scale
 bench-scale: setup ## Runs by the thousand on KWOK's nodes beside bare Jobs (75 minutes); SCALE="--runs 50 --nodes 50" is small.

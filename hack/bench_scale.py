@@ -20,7 +20,7 @@ from fleet import requests
 from fleet.fleet import OPERATOR_USER, Fleet, fleet
 from fleet.replica import Replica
 from fleet.stages import Delays
-from fleet.workload import filler, run
+from fleet.workload import filler, namespace, run
 from mlperf_operator.cluster import MLPERF_RUNS
 from scale import chart, objects
 from scale.requests_made import Requests, requests_since
@@ -126,7 +126,7 @@ def _operator(made: Fleet) -> Iterator[Replica]:
 
 async def _model(made: Fleet) -> objects.Model:
     """Return the objects of a real run."""
-    await requests.create(made.cluster, _namespace("model"))
+    await requests.create(made.cluster, namespace("model"))
     await requests.create(made.cluster, run("model", "model-0"))
     while (await requests.table(made.cluster, MLPERF_RUNS, "model"))[0]["Succeeded"] != "True":  # noqa: ASYNC110 - polled
         await asyncio.sleep(1)
@@ -136,18 +136,14 @@ async def _model(made: Fleet) -> objects.Model:
 async def _fill(made: Fleet, size: Size, model: objects.Model) -> None:
     """Make what is there before: finished runs, copied from a real one, and pods of others."""
     _say(f"{size.kept} finished runs")
-    await requests.create(made.cluster, _namespace("kept"))
+    await requests.create(made.cluster, namespace("kept"))
     await objects.keep_all(made.cluster, model, "kept", size.kept)
     others = max(0, size.pods - size.kept - size.runs)
     _say(f"{others} pods of others")
-    await requests.create(made.cluster, _namespace("others"))
+    await requests.create(made.cluster, namespace("others"))
     nodes = made.nodes
     bodies = (filler("others", f"other-{index:05}", nodes[index % len(nodes)]) for index in range(others))
     await requests.create_all(made.cluster, bodies)
-
-
-def _namespace(name: str) -> dict[str, object]:
-    return {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -27,6 +25,8 @@ from local_cluster.errors import ClusterError, RefusalError  # noqa: E402
 from local_cluster.layout import cache_dir  # noqa: E402
 from local_cluster.locks import locked  # noqa: E402
 from local_cluster.progress import run_long  # noqa: E402
+
+from server_process import ServerProcess  # noqa: E402
 
 PROGRAMS = ("prometheus", "promtool")
 START_SECONDS = 60.0
@@ -70,42 +70,18 @@ def _unpack(folder: Path) -> None:
     shutil.rmtree(partial)
 
 
-class PrometheusServer:
+class PrometheusServer(ServerProcess):
     """A server with its data in `folder`, which reads the configuration that lies there as prometheus.yml."""
 
     def __init__(self, bin_folder: Path, folder: Path, port: int) -> None:
-        self._program, self._folder = bin_folder / "prometheus", folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self._port = port
         self.url = f"http://127.0.0.1:{port}"
-
-    def start(self) -> None:
-        """Start it and wait until it is ready.
-
-        Raises:
-            RuntimeError: it ended, or is not ready in time.
-        """
-        argv = [
-            str(self._program),
-            f"--config.file={self._folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={self._folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{self._port}",
+        argv: list[str | Path] = [
+            bin_folder / "prometheus",
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
         ]
-        with (self._folder / "prometheus.log").open("ab") as log:
-            self._process = subprocess.Popen(argv, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        end = time.monotonic() + START_SECONDS
-        while not self._ready():
-            if self._process.poll() is not None or time.monotonic() > end:
-                text = (self._folder / "prometheus.log").read_text(errors="replace")[-1000:]
-                raise RuntimeError(f"Prometheus is not ready: {text}")
-            time.sleep(0.1)
-
-    def _ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2) as answer:  # noqa: S310 - our own
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+        super().__init__(argv, folder / "prometheus.log", f"{self.url}/-/ready", START_SECONDS)
 
     def get(self, path: str, **query: str) -> Any:  # noqa: ANN401 - JSON
         """Return the data of an answer of its API.
@@ -123,13 +99,6 @@ class PrometheusServer:
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the samples that an expression gives now."""
         return list(self.get("query", query=expression)["result"])
-
-    def stop(self) -> None:
-        """End it; its data stays."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(30)
-            self._process = None
 
 
 if __name__ == "__main__":

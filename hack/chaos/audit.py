@@ -1,13 +1,13 @@
-"""The API server's audit log: who wrote what, when, and with which answer."""
+"""The writes in the API server's audit log: whose, of what, when, and with which answer."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+import audit_log
+from audit_log import Entry
 
 VERBS = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
@@ -32,33 +32,30 @@ class Write:
         return self.code < 300
 
 
-def writes(folder: Path, since: datetime | None = None) -> list[Write]:
-    """Return the writes of all audit logs in a folder, rotated ones included, by the time when they were received."""
-    found = [write for file in folder.glob("audit*.log") for write in _of(file)]
-    return sorted((w for w in found if since is None or w.at >= since), key=lambda write: write.at)
+def writes(folder: Path, since: datetime) -> list[Write]:
+    """Return the writes since then in the audit logs of a folder, by the time when they were received."""
+    found = [_write(entry) for entry in audit_log.entries(folder, since) if _is_write(entry)]
+    return sorted(found, key=lambda write: write.at)
 
 
-def _of(file: Path) -> Iterator[Write]:
-    with file.open() as lines:
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                # The last line of a server that was killed.
-                continue
-            if entry["verb"] in VERBS and "objectRef" in entry and "responseStatus" in entry:
-                yield _write(entry)
+def parse(line: str) -> Write | None:
+    """Return what a line of the log says; None where it is no write, or the last line of a server that was killed."""
+    entry = audit_log.parse(line)
+    return _write(entry) if entry is not None and _is_write(entry) else None
 
 
-def _write(entry: dict[str, Any]) -> Write:
+def _is_write(entry: Entry) -> bool:
+    return entry["verb"] in VERBS and "objectRef" in entry and "responseStatus" in entry
+
+
+def _write(entry: Entry) -> Write:
     reference = entry["objectRef"]
-    parts = (reference.get("resource", ""), reference.get("subresource", ""))
     who = entry.get("impersonatedUser") or entry["user"]
     return Write(
-        at=datetime.fromisoformat(entry["requestReceivedTimestamp"]),
+        at=audit_log.received(entry),
         user=who["username"],
         verb=entry["verb"],
-        resource="/".join(part for part in parts if part),
+        resource=audit_log.resource(entry),
         namespace=reference.get("namespace", ""),
         name=reference.get("name", ""),
         code=int(entry["responseStatus"].get("code", 0)),

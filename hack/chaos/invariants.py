@@ -44,7 +44,7 @@ class Evidence:
 
 def one_job_a_run(evidence: Evidence) -> list[str]:
     """At most one Job of a name was ever made for a run's uid, by the watch and by the audit log."""
-    owners = Counter((_owner(states[0]), states[0]["metadata"]["name"]) for states in evidence.history.jobs.values())
+    owners = Counter((owner_of(states[0]), states[0]["metadata"]["name"]) for states in evidence.history.jobs.values())
     broken = [f"{count} Jobs {name} were made for run uid {uid}" for (uid, name), count in owners.items() if count > 1]
     runs = Counter(_place(states[0]) for states in evidence.history.runs.values())
     made = Counter(
@@ -56,7 +56,8 @@ def one_job_a_run(evidence: Evidence) -> list[str]:
     return broken
 
 
-def _owner(job: Json) -> str:
+def owner_of(job: Json) -> str:
+    """Return the uid of the run that a Job belongs to."""
     meta = job["metadata"]
     owners = [owner["uid"] for owner in meta.get("ownerReferences") or () if owner["kind"] == "MLPerfRun"]
     return str(owners[0] if owners else (meta.get("labels") or {}).get(RUN_UID_LABEL))

@@ -16,19 +16,17 @@ from chaos.history import History, Json
 from chaos.invariants import ours
 from chaos.proxy import GROUP, FaultProxy, Upstream
 from chaos.replica import LEASE, Replica
+from fleet import requests, workload
 from fleet.fleet import Fleet
+from fleet.requests import JSON
 from fleet.workload import SCRATCH
-from mlperf_operator.cluster import CLAIMS, CONFIG_MAPS, JOBS, MLPERF_RUNS, PODS, ApiError
+from mlperf_operator.cluster import CLAIMS, CONFIG_MAPS, JOBS, MLPERF_RUNS, PODS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SYSTEM = "chaos-system"
 """The operator's own namespace: its Lease."""
 
-JSON = "application/json"
-MERGE = "application/merge-patch+json"
-_APPLY = "application/apply-patch+yaml"
-_RIGHTS = "/apis/rbac.authorization.k8s.io/v1"
-_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_RBAC = "rbac.authorization.k8s.io"
 _KINDS = (JOBS, CONFIG_MAPS, PODS, CLAIMS)
 
 
@@ -70,17 +68,12 @@ class Lab:
         self, method: str, url: str, body: Json | None = None, *, query: dict[str, str] | None = None, kind: str = JSON
     ) -> Json:
         """Ask the API server as its administrator, past every proxy."""
-        return await self.cluster._json(method, url, body, query=query, content_type=kind)  # noqa: SLF001
-
-    async def apply(self, url: str, body: Json) -> None:
-        """Apply an object."""
-        query = {"fieldManager": "chaos", "force": "true"}
-        await self.request("PATCH", url, body, query=query, kind=_APPLY)
+        return await requests.ask(self.cluster, method, url, body, query=query, kind=kind)
 
     async def apply_crd(self, definition: Json) -> None:
         """Apply a CRD and wait until its objects are served."""
-        url = f"{_CRDS}/{definition['metadata']['name']}"
-        await self.apply(url, definition)
+        await requests.apply(self.cluster, definition)
+        url = requests.CRDS.url(None, definition["metadata"]["name"])
         async with asyncio.timeout(30):
             while not _established(await self.request("GET", url)):  # noqa: ASYNC110 - the server tells nobody
                 await asyncio.sleep(0.05)
@@ -91,47 +84,44 @@ class Lab:
         roles = {d["kind"]: d for d in documents if d and d["metadata"]["name"] == "mlperf-operator"}
         rules = [*roles["ClusterRole"]["rules"], *roles["Role"]["rules"]]
         meta = {"name": "mlperf-chaos"}
-        kind = "rbac.authorization.k8s.io/v1"
-        role = {"apiVersion": kind, "kind": "ClusterRole", "metadata": meta, "rules": rules}
+        role = {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": meta, "rules": rules}
         binding = {
-            "apiVersion": kind,
+            "apiVersion": f"{_RBAC}/v1",
             "kind": "ClusterRoleBinding",
             "metadata": meta,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "mlperf-chaos"},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": GROUP}],
+            "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "mlperf-chaos"},
+            "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": GROUP}],
         }
-        await self.apply(f"{_RIGHTS}/clusterroles/mlperf-chaos", role)
-        await self.apply(f"{_RIGHTS}/clusterrolebindings/mlperf-chaos", binding)
+        await requests.apply(self.cluster, role)
+        await requests.apply(self.cluster, binding)
 
     async def make_namespace(self, name: str) -> None:
         """Make a namespace."""
-        await self.apply(
-            f"/api/v1/namespaces/{name}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        )
+        await requests.apply(self.cluster, workload.namespace(name))
 
     async def remove_namespace(self, name: str) -> None:
         """Delete a namespace; whoever wants to know when it is gone asks `namespace_gone`."""
-        await self.request("DELETE", f"/api/v1/namespaces/{name}", {})
+        await self.request("DELETE", requests.NAMESPACES.url(None, name), {})
 
     async def namespace_gone(self, name: str) -> bool:
         """Say whether a namespace is gone."""
-        try:
-            await self.request("GET", f"/api/v1/namespaces/{name}")
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return True
-        return False
+        return await self.cluster.get(requests.NAMESPACES, None, name) is None
 
     @asynccontextmanager
     async def replica(
-        self, identity: str, *, lease: dict[str, float] = LEASE, clock: Path | None = None, **settings: str
+        self,
+        identity: str,
+        *,
+        lease: dict[str, float] = LEASE,
+        clock: Path | None = None,
+        forked: bool = True,
+        **settings: str,
     ) -> AsyncIterator[tuple[Replica, FaultProxy]]:
         """Run a replica behind a proxy of its own; it is kept running until it is stopped."""
         async with FaultProxy(self._upstream, f"chaos-{identity}", self.folder) as proxy:
             named = {"NAMESPACE": SYSTEM, "ALLOWED_HOST_PATHS": SCRATCH, **settings}
             replica = Replica(identity, proxy.kubeconfig, self.folder, named, lease=lease)
-            replica.clock = clock
+            replica.clock, replica.forked = clock, forked
             replica.start()
             try:
                 yield replica, proxy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Mapping
 
 from chaos.scene import Body, Scenario, Scene
 from chaos.weather import (
@@ -28,7 +29,21 @@ _APART = 0.15
 """Seconds between two runs: so that they meet the faults in different stages."""
 
 
-def _under(odds: dict[Fault, float], *, leases: bool = False) -> Body:
+ODDS: Mapping[str, Mapping[Fault, float]] = {
+    "gone": {Expire(1.5): 0.6, GONE: 0.2},
+    "watches-cut": {Cut(1.5): 0.7, Reset(): 0.05},
+    "watches-silent": {Silence(1.0): 1.0},
+    "watches-late": {Lag(2.0): 1.0},
+    "conflicts": {CONFLICT: 0.5},
+    "refusals": {BUSY: 0.4, BROKEN[0]: 0.4, BROKEN[1]: 0.4},
+    "slow": {Wait(1.0): 1.0},
+    "resets": {Reset(): 0.3},
+    "answers-lost": {Lose(): 0.5},
+}
+"""By scenario: each fault's probability among the requests that can meet it."""
+
+
+def _under(odds: Mapping[Fault, float], *, leases: bool = False) -> Body:
     """Return a body: runs come and go on under this weather, and once it is over the next one starts at once."""
 
     async def body(scene: Scene, count: int) -> None:
@@ -52,7 +67,7 @@ async def _begin(scene: Scene, weather: Weather) -> None:
 
 async def _bursts(scene: Scene, count: int) -> None:
     """Two seconds in which most requests are refused, and two without, until all runs have ended."""
-    storm = Chance(scene.random, {BUSY: 0.4, BROKEN[0]: 0.4, BROKEN[1]: 0.4})
+    storm = Chance(scene.random, ODDS["refusals"])
     runs = await scene.create_many(count)
     ending = asyncio.create_task(scene.all_end(runs))
     while not ending.done():
@@ -65,7 +80,7 @@ async def _bursts(scene: Scene, count: int) -> None:
 
 async def _silence(scene: Scene, count: int) -> None:
     """Every watch falls silent while runs go on; only the client's own patience can find out."""
-    await _begin(scene, Chance(scene.random, {Silence(1.0): 1.0}))
+    await _begin(scene, Chance(scene.random, ODDS["watches-silent"]))
     await scene.replica.ready()
     await asyncio.sleep(1.5)
     scene.weather(calm)
@@ -76,15 +91,15 @@ async def _silence(scene: Scene, count: int) -> None:
 
 SCENARIOS = (
     Scenario("calm", _under({}), 12),
-    Scenario("gone", _under({Expire(1.5): 0.6, GONE: 0.2}), 12),
-    Scenario("watches-cut", _under({Cut(1.5): 0.7, Reset(): 0.05}), 12),
+    Scenario("gone", _under(ODDS["gone"]), 12),
+    Scenario("watches-cut", _under(ODDS["watches-cut"]), 12),
     Scenario("watches-silent", _silence, 4),
-    Scenario("watches-late", _under({Lag(2.0): 1.0}), 12),
-    Scenario("conflicts", _under({CONFLICT: 0.5}), 12),
+    Scenario("watches-late", _under(ODDS["watches-late"]), 12),
+    Scenario("conflicts", _under(ODDS["conflicts"]), 12),
     Scenario("refusals", _bursts, 12),
-    Scenario("slow", _under({Wait(1.0): 1.0}, leases=True), 12),
-    Scenario("resets", _under({Reset(): 0.3}), 12),
-    Scenario("answers-lost", _under({Lose(): 0.5}), 12),
+    Scenario("slow", _under(ODDS["slow"], leases=True), 12),
+    Scenario("resets", _under(ODDS["resets"]), 12),
+    Scenario("answers-lost", _under(ODDS["answers-lost"]), 12),
     Scenario(
         "everything",
         _under(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 from datetime import timedelta
 
 from chaos.replica import FAKETIME, SHORT_LEASE
@@ -69,7 +70,7 @@ async def _stalls(scene: Scene, count: int) -> None:
     await scene.all_end(runs)
 
 
-async def _leader(scene: Scene) -> int:
+async def leader_of(scene: Scene) -> int:
     """Return the number of the replica that leads, once one does."""
     async with asyncio.timeout(60):
         while True:
@@ -85,7 +86,7 @@ async def _leader_changes(scene: Scene, count: int) -> None:
     for number in range(count):
         runs.append(await scene.create(f"run-{number}"))
         await asyncio.sleep(scene.random.random())
-        leader = await _leader(scene)
+        leader = await leader_of(scene)
         scene.replicas[leader].send(signal.SIGTERM)
         scene.injections += 1
         scene.recoveries.append(await scene.replicas[1 - leader].ready())
@@ -96,7 +97,7 @@ async def _hanging_leader(scene: Scene, count: int) -> None:
     """Stop the leader for longer than its Lease, let the other one take over, and let the first one go on."""
     runs = []
     for number in range(count):
-        leader = await _leader(scene)
+        leader = await leader_of(scene)
         runs += [await scene.create(f"run-{number}-{each}") for each in range(3)]
         await asyncio.sleep(scene.random.random() * 1.5)
         scene.replicas[leader].send(signal.SIGSTOP)
@@ -112,7 +113,7 @@ async def _cut_off_leader(scene: Scene, count: int) -> None:
     """Cut the leader off from the API server for longer than its Lease; what it sent before may come late."""
     runs = []
     for number in range(count):
-        leader = await _leader(scene)
+        leader = await leader_of(scene)
         runs += [await scene.create(f"run-{number}-{each}") for each in range(3)]
         await asyncio.sleep(scene.random.random())
         # Half of what is asked breaks, the other half arrives after the next leader has begun.
@@ -128,7 +129,6 @@ async def _cut_off_leader(scene: Scene, count: int) -> None:
 
 async def _control_plane(scene: Scene, count: int) -> None:
     """Kill the processes of the control plane, each by itself and all of them, and start them again."""
-    layout = scene.lab.fleet.layout
     everything = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
     rounds = (("kube-apiserver",), ("etcd", "kube-apiserver"), ("kube-controller-manager",), everything)
     runs = []
@@ -136,14 +136,20 @@ async def _control_plane(scene: Scene, count: int) -> None:
         runs += [await scene.create(f"run-{number}-{each}") for each in range(4)]
         await asyncio.sleep(scene.random.random() * 2)
         names = rounds[number % len(rounds)]
-        for name in names:
-            os.kill(control_plane.pid(layout, name), signal.SIGKILL)
-            scene.injections += 1
-        await asyncio.sleep(1)
-        for name in names:
-            await asyncio.to_thread(control_plane.start, layout, name)
+        await kill_components(scene, names)
         await scene.recovered(f"after-{number}")
     await scene.all_end(runs)
+
+
+async def kill_components(scene: Scene, names: Sequence[str]) -> None:
+    """Kill components of the control plane, and start them again a second later, in this order."""
+    layout = scene.lab.fleet.layout
+    for name in names:
+        os.kill(control_plane.pid(layout, name), signal.SIGKILL)
+        scene.injections += 1
+    await asyncio.sleep(1)
+    for name in names:
+        await asyncio.to_thread(control_plane.start, layout, name)
 
 
 async def _clock(scene: Scene, count: int) -> None:

@@ -50,6 +50,7 @@ class FaultProxy:
         self.user = user
         self.kubeconfig = folder / f"{user}.kubeconfig"
         self._upstream = upstream
+        self._watches: list[web.Request] = []
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -74,6 +75,22 @@ class FaultProxy:
             await self._runner.cleanup()
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def watches(self) -> int:
+        """How many watches its replica has open."""
+        return len(self._watches)
+
+    @property
+    def connections(self) -> int:
+        """How many connections its replica has open, those of its watches included."""
+        server = self._runner.server if self._runner is not None else None
+        return len(server.connections) if server is not None else 0
+
+    def cut_watches(self) -> None:
+        """Break all of them off."""
+        for request in tuple(self._watches):
+            _broken(request)
 
     def _write_kubeconfig(self, server: str) -> None:
         body = {
@@ -116,7 +133,11 @@ class FaultProxy:
             request.method, url, params=query, data=body or None, headers=headers
         ) as answer:
             if call.watch and answer.status == 200:
-                return await _stream(request, answer, fault)
+                self._watches.append(request)
+                try:
+                    return await _stream(request, answer, fault)
+                finally:
+                    self._watches.remove(request)
             content = await answer.read()
         if isinstance(fault, Lose):
             return _broken(request)

@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
+from local_cluster.ports import free_port
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 """Debian's libfaketime; the clock's scenario is left out where it is not installed."""
@@ -54,17 +54,14 @@ def _serve(environment: dict[str, str], log: str) -> None:
     sink = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
-    from mlperf_operator.cli import app  # noqa: PLC0415 - not needed by whoever starts it
+    from kubernetes.config import kube_config  # noqa: PLC0415 - not needed by whoever starts it
 
+    from mlperf_operator.cli import app  # noqa: PLC0415
+
+    # kopf logs in by what KUBECONFIG was when this module was imported: past the proxy, or not at all.
+    kube_config.KUBE_CONFIG_DEFAULT_LOCATION = environment["KUBECONFIG"]
     sys.argv = ["mlperf-operator", "controller"]
     app()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Replica:
@@ -84,11 +81,13 @@ class Replica:
         self.exits: list[int] = []
         self.port = free_port()
         self.clock: Path | None = None
+        self.forked = True
+        """Whether it is forked from a process that has the modules already; else its memory is its own alone."""
         self._settings = {
+            "METRICS_PORT": "0",
             **settings,
             "IDENTITY": identity,
             "HEALTH_PORT": str(self.port),
-            "METRICS_PORT": "0",
             "LEASE_DURATION_SECONDS": str(int(lease["DURATION"])),
             "LEASE_RENEW_DEADLINE_SECONDS": str(lease["RENEW_DEADLINE"]),
             "LEASE_RETRY_SECONDS": str(lease["RETRY"]),
@@ -114,15 +113,16 @@ class Replica:
     def _launch(self) -> None:
         environment = {f"MLPERF_OPERATOR_{key}": value for key, value in self._settings.items()}
         environment["KUBECONFIG"] = str(self._kubeconfig)
-        if self.clock is None:
+        if self.forked and self.clock is None:
             self._process = _Fork(environment, self.log)
             return
-        environment |= {
-            "LD_PRELOAD": str(FAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-            "FAKETIME_NO_CACHE": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
+        if self.clock is not None:
+            environment |= {
+                "LD_PRELOAD": str(FAKETIME),
+                "FAKETIME_TIMESTAMP_FILE": str(self.clock),
+                "FAKETIME_NO_CACHE": "1",
+                "DONT_FAKE_MONOTONIC": "1",
+            }
         with self.log.open("ab") as sink:
             argv = [sys.executable, "-m", "mlperf_operator", "controller"]
             self._process = subprocess.Popen(argv, env={**os.environ, **environment}, stdout=sink, stderr=sink)
@@ -134,6 +134,11 @@ class Replica:
             if code is not None:
                 self.exits.append(code)
                 self._launch()
+
+    @property
+    def pid(self) -> int:
+        """Its present process; 0 where there is none."""
+        return self._process.pid if self._process is not None and self._poll() is None else 0
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""

@@ -11,20 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 from chaos import invariants
 from chaos.history import Json, finished
 from chaos.invariants import Evidence
-from chaos.lab import MERGE, Lab, utc_now
+from chaos.lab import Lab, utc_now
 from chaos.proxy import FaultProxy
 from chaos.replica import LEASE, Replica
 from chaos.weather import Weather, calm
-from fleet import workload
+from fleet import requests, workload
 from fleet.reported import figure
 from mlperf_operator.cluster import MLPERF_RUNS, ApiError, Resource
-
-T = TypeVar("T")
 
 COMPLETED = frozenset({"Completed"})
 ENDS_WITHIN = 120.0
@@ -105,7 +103,7 @@ class Scene:
 
     async def merge(self, resource: Resource, name: str, patch: Json) -> None:
         """Change an object as somebody with kubectl would."""
-        await self.lab.request("PATCH", resource.url(self.namespace, name), patch, kind=MERGE)
+        await self.lab.request("PATCH", resource.url(self.namespace, name), patch, kind=requests.MERGE)
 
     async def delete(self, resource: Resource, name: str) -> None:
         """Delete an object as somebody with kubectl would; one that is gone is fine."""
@@ -192,9 +190,9 @@ async def play(lab: Lab, scenario: Scenario, seed: int, *, count: int | None = N
         await _act(scene, scenario, scenario.count if count is None else count)
         scene.weather(calm)
         await scene.all_end([states[-1] for states in lab.history.of(namespace).runs.values()])
-        rest = await _rest()
-        left = await _clear(scene)
-    evidence = _evidence(scene, since, rest, left, late=scenario.late)
+        at_rest = await rest()
+        left = await clear(scene)
+    evidence = _evidence(scene, since, at_rest, left, late=scenario.late)
     broken = [*scene.notes, *invariants.broken(evidence), *await _namespace_goes(lab, namespace)]
     runs = len(lab.history.of(namespace).runs)
     seconds = time.monotonic() - started
@@ -219,14 +217,15 @@ async def _someone_leads(scene: Scene) -> None:
     await asyncio.gather(*waits, return_exceptions=True)
 
 
-async def _rest() -> tuple[datetime, datetime]:
+async def rest() -> tuple[datetime, datetime]:
+    """Wait until nothing asks for a write any more, and a while longer; return from when until when."""
     await asyncio.sleep(SETTLE_SECONDS)
     since = utc_now()
     await asyncio.sleep(REST_SECONDS)
     return since, utc_now()
 
 
-async def _clear(scene: Scene) -> list[Json]:
+async def clear(scene: Scene) -> list[Json]:
     """Delete every run, and return what is left of them after a while."""
     url = MLPERF_RUNS.url(scene.namespace)
     await scene.lab.request("DELETE", url, {})

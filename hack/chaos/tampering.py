@@ -10,6 +10,7 @@ from functools import partial
 from chaos.history import Json
 from chaos.scene import COMPLETED, Scenario, Scene, holds
 from chaos.world import pod_of, reaches
+from fleet import requests
 from mlperf_operator.cluster import CONFIG_MAPS, JOBS, PODS, Resource
 from mlperf_operator.naming import MANAGED_BY_LABEL, RUN_LABEL, RUN_UID_LABEL
 from mlperf_operator.resources.containers import COLLECT, PREPARE_STAGES, RUN
@@ -33,18 +34,19 @@ async def _maps_deleted(scene: Scene, run: Json) -> None:
         await scene.delete(CONFIG_MAPS, f"{run['metadata']['name']}-{part}")
 
 
-_DELETED: tuple[tuple[Callable[[Scene, Json], Awaitable[None]], frozenset[str]], ...] = (
+DELETIONS: tuple[tuple[Callable[[Scene, Json], Awaitable[None]], frozenset[str]], ...] = (
     (_jobs_deleted, frozenset({"JobDeleted"})),
     (_pod_deleted, POD_GONE),
     (_maps_deleted, COMPLETED),
 )
+"""What can be deleted of a run under way, and the reasons with which it may end then."""
 
 
 async def _children_deleted(scene: Scene, count: int) -> None:
     """Delete a run's Job, its pod or its ConfigMaps while it goes on."""
     runs = []
     for number in range(count):
-        delete, ends = _DELETED[number % len(_DELETED)]
+        delete, ends = DELETIONS[number % len(DELETIONS)]
         run = await scene.create(f"run-{number}", ends=ends)
         runs.append(run)
         await reaches(scene, run, "code")
@@ -137,7 +139,7 @@ async def _end_pod(scene: Scene, pod: Json | None, codes: dict[str, int]) -> Non
         changed[f"{part.removesuffix('s')}Statuses"] = statuses
     patch = {"status": {"phase": "Failed" if bad else "Succeeded", **changed}}
     url = PODS.url(scene.namespace, pod["metadata"]["name"], "status")
-    await scene.lab.request("PATCH", url, patch, kind="application/merge-patch+json")
+    await scene.lab.request("PATCH", url, patch, kind=requests.MERGE)
 
 
 def _ended(name: str, code: int) -> Json:

@@ -71,11 +71,16 @@ async def _eviction(scene: Scene, count: int) -> None:
         run = await scene.create(f"run-{number}")
         runs.append(run)
         pod = await reaches(scene, run, (*PREPARE_STAGES, RUN)[number % (len(PREPARE_STAGES) + 1)])
-        name = pod["metadata"]["name"]
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": scene.namespace}}
-        await scene.lab.request("POST", PODS.url(scene.namespace, name, "eviction"), body)
-        scene.injections += 1
+        await evict(scene, pod)
     await scene.all_end(runs)
+
+
+async def evict(scene: Scene, pod: Json) -> None:
+    """Evict a pod, as a drain of its node does."""
+    name = pod["metadata"]["name"]
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": scene.namespace}}
+    await scene.lab.request("POST", PODS.url(scene.namespace, name, "eviction"), body)
+    scene.injections += 1
 
 
 async def _quota(scene: Scene, count: int) -> None:

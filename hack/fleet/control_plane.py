@@ -12,10 +12,13 @@ from pathlib import Path
 
 from local_cluster import api, binaries, processes
 from local_cluster.components import Component, components
+from local_cluster.errors import RefusalError
 from local_cluster.layout import Layout, layout_for
 
 LAUNCHER = Path(__file__).resolve().parents[1] / "local-cluster" / "launcher.py"
 HEALTHY_SECONDS = 60.0
+REFUSED = 2
+"""The launcher's exit code where it cannot work and says why."""
 
 Flags = Mapping[str, Sequence[str]]
 """By component: further flags."""
@@ -25,6 +28,7 @@ def up(name: str, flags: Flags | None = None) -> Layout:
     """Start it, or take the one that is there.
 
     Raises:
+        RefusalError: this machine cannot have one.
         RuntimeError: it did not start; the message is the launcher's.
     """
     _launch("up", "--audit", "--control-plane-only", "--name", name)
@@ -90,5 +94,7 @@ def _launch(*arguments: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "MLPERF_KUBECONFIG"}
     argv = [sys.executable, str(LAUNCHER), *arguments]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, env=environment)
+    if done.returncode == REFUSED:
+        raise RefusalError(done.stderr.strip().splitlines()[-1])
     if done.returncode:
         raise RuntimeError(done.stderr.strip())

@@ -10,17 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import yaml
 from local_cluster.layout import Layout
+from local_cluster.ports import free_port
 
 from fleet import control_plane, requests
 from fleet.program import program
-from fleet.stages import LOST_LABEL, Delays, stages
-from fleet.workload import node
+from fleet.stages import Delays, stages
+from fleet.workload import namespace, node
 from mlperf_operator.cluster import NODES, Cluster
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -55,11 +57,6 @@ class Fleet:
         """The folder of the API server's audit logs, audit.log and the rotated audit-*.log."""
         return self.layout.logs
 
-    async def lose(self, name: str, *, lost: bool = True) -> None:
-        """Let a node's kubelet die, or come back: its lease is renewed no more and its pods stay as they are."""
-        labels = {"metadata": {"labels": {LOST_LABEL: "yes" if lost else None}}}
-        await requests.ask(self.cluster, "PATCH", NODES.url(None, name), labels, "application/merge-patch+json")
-
     def pause(self, *, paused: bool = True) -> None:
         """Stop every kubelet where it is, or let all go on."""
         self.kwok.send_signal(signal.SIGSTOP if paused else signal.SIGCONT)
@@ -72,6 +69,7 @@ async def fleet(
     """Start a fleet under a name of its own; at the end nothing of it is left.
 
     Raises:
+        RefusalError: this machine has no Go to build KWOK with, or cannot have a control plane.
         RuntimeError: a part of it did not start; the message says which and why.
     """
     kwok_program = program()
@@ -80,9 +78,10 @@ async def fleet(
     try:
         folder = layout.state / "fleet"
         folder.mkdir(exist_ok=True)
-        os.environ["KUBECONFIG"] = str(layout.kubeconfig)
-        async with Cluster.from_environment() as cluster:
-            port = _free_port()
+        async with AsyncExitStack() as stack:
+            with patch.dict(os.environ, KUBECONFIG=str(layout.kubeconfig)):
+                cluster = await stack.enter_async_context(Cluster.from_environment())
+            port = free_port()
             started.append(_start_logs(layout, folder, port))
             started.append(_start_kwok(kwok_program, layout, folder, delays or Delays()))
             await _install(cluster)
@@ -116,8 +115,7 @@ def _start_kwok(kwok: Path, layout: Layout, folder: Path, delays: Delays) -> sub
         "options": {"enableCRDs": [], "podPlayStageParallelism": 16, "nodePlayStageParallelism": 4},
     }
     config.write_text(yaml.safe_dump_all([options, *stages(delays)]))
-    argv = [str(kwok), f"--config={config}", f"--kubeconfig={layout.kubeconfig}"]
-    argv += [f"--manage-nodes-with-label-selector=!{LOST_LABEL}", "--v=WARN"]
+    argv = [str(kwok), f"--config={config}", f"--kubeconfig={layout.kubeconfig}", "--manage-all-nodes", "--v=WARN"]
     return _start(argv, folder / "kwok.log", layout)
 
 
@@ -129,7 +127,7 @@ def _start(argv: list[str], log: Path, layout: Layout) -> subprocess.Popen[bytes
 
 async def _install(cluster: Cluster) -> None:
     """Apply the CRD, and the operator's account with its rights, as `kubectl apply -k manifests` would."""
-    await requests.apply(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}})
+    await requests.apply(cluster, namespace(OPERATOR_NAMESPACE))
     files = [*sorted((REPOSITORY / "crds").glob("*.yaml")), *sorted((REPOSITORY / "manifests").glob("operator.yaml"))]
     bodies = [body for file in files for body in yaml.safe_load_all(file.read_text()) if body]
     for body in bodies:
@@ -162,9 +160,3 @@ def _listens(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

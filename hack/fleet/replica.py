@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+
+from local_cluster.ports import free_port
 
 from fleet.fleet import OPERATOR_NAMESPACE
 from fleet.workload import SCRATCH
@@ -24,7 +25,7 @@ class Replica:
     """One replica under way."""
 
     def __init__(self, kubeconfig: Path, log: Path, settings: Mapping[str, str] | None = None) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.log = log
         self.started = time.monotonic()
         own = {
@@ -77,9 +78,3 @@ class Replica:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(timeout=60)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

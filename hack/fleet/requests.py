@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
 from mlperf_operator.cluster import BY_KIND, PODS, Cluster, Resource
 
+CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 _RBAC = "rbac.authorization.k8s.io"
 RESOURCES = {
@@ -21,8 +24,8 @@ RESOURCES = {
         for r in (
             PODS,
             SERVICE_ACCOUNTS,
-            Resource("", "v1", "namespaces", "Namespace"),
-            Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"),
+            NAMESPACES,
+            CRDS,
             Resource(_RBAC, "v1", "clusterroles", "ClusterRole"),
             Resource(_RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding"),
             Resource(_RBAC, "v1", "roles", "Role"),
@@ -31,20 +34,28 @@ RESOURCES = {
     },
 }
 
+JSON = "application/json"
+MERGE = "application/merge-patch+json"
 _TOKEN_SECONDS = 24 * 3600
 
 
 async def ask(
-    cluster: Cluster, method: str, url: str, body: Mapping[str, Any] | None = None, kind: str = "application/json"
+    cluster: Cluster,
+    method: str,
+    url: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    kind: str = JSON,
+    query: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Send a request of any kind and return the answer."""
-    return await cluster._json(method, url, body, content_type=kind)  # noqa: SLF001 - see above
+    return await cluster._json(method, url, body, query=query, content_type=kind)  # noqa: SLF001 - see above
 
 
-async def table(cluster: Cluster, resource: Resource, namespace: str) -> list[dict[str, Any]]:
+async def table(cluster: Cluster, resource: Resource, namespace: str, selector: str = "") -> list[dict[str, Any]]:
     """Return what `kubectl get` shows, by column: the cheapest list that says how each object stands."""
     api, headers = cluster._api, {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}  # noqa: SLF001
-    url = f"{api.configuration.host}{resource.url(namespace)}?includeObject=None"
+    url = f"{api.configuration.host}{resource.url(namespace)}?includeObject=None&labelSelector={quote(selector)}"
     answer = json.loads(await (await api.call_api("GET", url, headers)).response.read())
     names = [column["name"] for column in answer["columnDefinitions"]]
     return [dict(zip(names, row["cells"], strict=True)) for row in answer.get("rows") or ()]
@@ -59,16 +70,22 @@ async def apply(cluster: Cluster, body: dict[str, Any]) -> None:
     """Apply an object of any kind."""
     meta = body["metadata"]
     url = RESOURCES[body["kind"]].url(meta.get("namespace"), meta["name"])
-    await ask(cluster, "PATCH", f"{url}?fieldManager=fleet&force=true", body, "application/apply-patch+yaml")
+    query = {"fieldManager": "fleet", "force": "true"}
+    await ask(cluster, "PATCH", url, body, kind="application/apply-patch+yaml", query=query)
 
 
-async def create_all(cluster: Cluster, bodies: Iterable[dict[str, Any]], at_once: int = 32) -> None:
+async def create_all(cluster: Cluster, bodies: Iterable[dict[str, Any]]) -> None:
     """Create objects, several at a time, in the order in which they are given."""
-    rest = iter(bodies)
+    await several(32, (create(cluster, body) for body in bodies))
+
+
+async def several(at_once: int, work: Iterable[Awaitable[object]]) -> None:
+    """Await all, so many at a time, in the order in which they are given."""
+    rest = iter(work)
 
     async def worker() -> None:
-        for body in rest:
-            await create(cluster, body)
+        for each in rest:
+            await each
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
@@ -77,7 +94,7 @@ async def create_all(cluster: Cluster, bodies: Iterable[dict[str, Any]], at_once
 
 async def account(cluster: Cluster, admin: Path, namespace: str, name: str, folder: Path) -> Path:
     """Return a kubeconfig of a service account, made from the administrator's."""
-    url = f"{SERVICE_ACCOUNTS.url(namespace, name, 'token')}"
+    url = SERVICE_ACCOUNTS.url(namespace, name, "token")
     answer = await ask(cluster, "POST", url, {"spec": {"expirationSeconds": _TOKEN_SECONDS}})
     return _write(folder / f"{namespace}-{name}.kubeconfig", admin, answer["status"]["token"])
 

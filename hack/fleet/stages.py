@@ -15,9 +15,6 @@ from fleet.reported import COUNT, FIGURE, FIGURE_DIGITS, LINES, UID, VERDICTS
 FAILS_LABEL = "fleet.mlperf.dev/fails-"
 """On every node, with a stage's name behind it: a run that asks for it fails in that stage with exit code 65."""
 
-LOST_LABEL = "fleet.mlperf.dev/lost"
-"""On a node: KWOK lets go of it, as if its kubelet had died."""
-
 
 @dataclass(frozen=True)
 class Delays:

@@ -53,6 +53,11 @@ def run(namespace: str, name: str, *, fails: str = "", **spec: object) -> dict[s
     }
 
 
+def namespace(name: str) -> dict[str, Any]:
+    """Return a namespace."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
 def filler(namespace: str, name: str, node_name: str) -> dict[str, Any]:
     """Return a pod of somebody else, which runs on a node and never ends."""
     container = {"name": "pause", "image": "pause", "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
 from collections.abc import Iterator
@@ -77,17 +76,9 @@ async def keep(cluster: Cluster, model: Model, namespace: str, name: str) -> Non
     await _write_status(cluster, PODS.url(namespace, pod["metadata"]["name"], "status"), status)
 
 
-async def keep_all(cluster: Cluster, model: Model, namespace: str, count: int, at_once: int = 16) -> None:
+async def keep_all(cluster: Cluster, model: Model, namespace: str, count: int) -> None:
     """Write many such runs, several at a time."""
-    names = iter([f"kept-{index:05}" for index in range(count)])
-
-    async def worker() -> None:
-        for name in names:
-            await keep(cluster, model, namespace, name)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(at_once):
-            group.create_task(worker())
+    await requests.several(16, (keep(cluster, model, namespace, f"kept-{index:05}") for index in range(count)))
 
 
 async def _get(cluster: Cluster, url: str) -> Json:
@@ -95,7 +86,7 @@ async def _get(cluster: Cluster, url: str) -> Json:
 
 
 async def _write_status(cluster: Cluster, url: str, status: Json) -> None:
-    await requests.ask(cluster, "PATCH", url, status, "application/merge-patch+json")
+    await requests.ask(cluster, "PATCH", url, status, kind=requests.MERGE)
 
 
 def _copy(model: Model, body: Json, namespace: str, name: str, uid: str) -> Json:

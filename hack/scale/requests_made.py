@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+import audit_log
 
 UNCOUNTED = ("events", "leases")
 """Events are told beside; the Lease is renewed by the clock and not for a run."""
@@ -45,27 +44,14 @@ class Requests:
 def requests_since(folder: Path, user: str, since: datetime) -> Requests:
     """Read the audit logs in a folder, the rotated ones included."""
     found = Requests()
-    for entry in _entries(folder, user, since):
-        reference = entry.get("objectRef", {})
-        resource = "/".join(part for part in (reference.get("resource"), reference.get("subresource")) if part)
+    for entry in audit_log.entries(folder, since, user, '"resource":"jobs"', '"resource":"mlperfruns"'):
+        # A log or a watch is told when its answer begins, too.
+        if entry["stage"] != "ResponseComplete":
+            continue
+        reference, resource = entry.get("objectRef", {}), audit_log.resource(entry)
         if entry["user"]["username"] == user:
             found.made[entry["verb"], resource] += 1
         if entry["verb"] == "create" and resource in ("mlperfruns", "jobs"):
             name = f"{reference.get('namespace')}/{reference.get('name')}"
             found.created[resource, name] = datetime.fromisoformat(entry["stageTimestamp"])
     return found
-
-
-def _entries(folder: Path, user: str, since: datetime) -> Iterator[dict[str, Any]]:
-    for file in folder.glob("audit*.log"):
-        if file.stat().st_mtime < since.timestamp():
-            continue
-        with file.open() as lines:
-            for line in lines:
-                # Hundreds of megabytes, of which few lines matter: those are found before they are parsed.
-                if user not in line and '"resource":"jobs"' not in line and '"resource":"mlperfruns"' not in line:
-                    continue
-                entry = json.loads(line)
-                begun = datetime.fromisoformat(entry["requestReceivedTimestamp"])
-                if entry["stage"] == "ResponseComplete" and begun >= since:
-                    yield entry

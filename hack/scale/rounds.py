@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet import requests
+from fleet import requests, workload
 from fleet.fleet import OPERATOR_USER, Fleet
 from fleet.replica import Replica
-from fleet.workload import run
 from mlperf_operator.cluster import JOBS, MLPERF_RUNS, Cluster, Resource
 from scale.objects import Model, bare
 from scale.requests_made import Requests, requests_since
@@ -52,9 +51,9 @@ async def measure(made: Fleet, operator: Replica, model: Model, count: int, bare
     if bare_seconds is None:
         bare_seconds = await _bare_round(made, model, count)
     namespace = f"runs-{count}-{int(time.time())}"
-    await _make_namespace(made.cluster, namespace)
+    await requests.create(made.cluster, workload.namespace(namespace))
     since, cpu = datetime.now(UTC), operator.cpu_seconds()
-    bodies = ([run(namespace, f"run-{index:05}")] for index in range(count))
+    bodies = ([workload.run(namespace, f"run-{index:05}")] for index in range(count))
     seconds = await _until_all(made.cluster, bodies, MLPERF_RUNS, namespace, count, _has_succeeded)
     cpu = operator.cpu_seconds() - cpu
     found = requests_since(made.audit_logs, OPERATOR_USER, since)
@@ -67,7 +66,7 @@ async def measure(made: Fleet, operator: Replica, model: Model, count: int, bare
 
 async def _bare_round(made: Fleet, model: Model, count: int) -> float:
     namespace = f"bare-{count}-{int(time.time())}"
-    await _make_namespace(made.cluster, namespace)
+    await requests.create(made.cluster, workload.namespace(namespace))
     bodies = (list(bare(model, namespace, f"run-{index:05}")) for index in range(count))
     seconds = await _until_all(made.cluster, bodies, JOBS, namespace, count, _is_complete)
     await _delete_namespace(made.cluster, namespace)
@@ -122,12 +121,8 @@ def _is_complete(row: dict[str, Any]) -> bool:
     return bool(row["Status"] == "Complete")
 
 
-async def _make_namespace(cluster: Cluster, name: str) -> None:
-    await requests.create(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-
-
 async def _delete_namespace(cluster: Cluster, name: str) -> None:
     """Delete a round's objects, so that each round begins with the same cluster, and wait until they are gone."""
-    await requests.ask(cluster, "DELETE", f"/api/v1/namespaces/{name}", {})
-    while await cluster.get(requests.RESOURCES["Namespace"], None, name) is not None:  # noqa: ASYNC110 - polled
+    await requests.ask(cluster, "DELETE", requests.NAMESPACES.url(None, name), {})
+    while await cluster.get(requests.NAMESPACES, None, name) is not None:  # noqa: ASYNC110 - polled
         await asyncio.sleep(POLL_SECONDS)

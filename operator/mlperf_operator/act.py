@@ -79,25 +79,39 @@ async def _collect(cluster: Cluster, kind: str, meta: Mapping[str, Any]) -> None
     try:
         await cluster.delete(BY_KIND[kind], meta["namespace"], meta["name"], meta["uid"], foreground=kind == "Job")
     except ApiError as error:
-        if error.status != 403:
+        # By RBAC, or by an admission policy such as the chart's own.
+        if error.status not in (403, 422):
             raise
 
 
 def _of_earlier_run(run: MLPerfRun, meta: Mapping[str, Any]) -> bool:
-    # The name is this run's now, so an owner of that name and another uid is gone.
-    return any(
+    # The name is this run's now, so an owner of that name and another uid is gone. With one more owner, which may be
+    # there, the garbage collector would leave the object, too.
+    owners = meta.get("ownerReferences") or ()
+    return bool(owners) and all(
         owner["apiVersion"].startswith(f"{GROUP}/")
         and (owner["kind"], owner["name"]) == (KIND, run.metadata.name)
         and owner["uid"] != run.metadata.uid
-        for owner in meta.get("ownerReferences") or ()
+        for owner in owners
     )
 
 
 def _is_ours(run: MLPerfRun, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
     meta = found["metadata"]
+    labels = meta.get("labels") or {}
     if "ownerReferences" in wanted["metadata"]:
         # Labels are anybody's to copy.
-        return any(owner["uid"] == run.metadata.uid for owner in meta.get("ownerReferences") or ())
-    labels = meta.get("labels") or {}
+        is_owned = any(owner["uid"] == run.metadata.uid for owner in meta.get("ownerReferences") or ())
+        return is_owned and (wanted["kind"] != "ConfigMap" or _may_be_executed(run, wanted, found))
     # A claim outlives its run on purpose: the next run of that name finds its data there.
     return labels.get(naming.MANAGED_BY_LABEL) == naming.MANAGER and labels.get(naming.RUN_LABEL) == run.metadata.name
+
+
+def _may_be_executed(run: MLPerfRun, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Say whether what a ConfigMap holds is ours: an owner is anybody's to name on an object of theirs.
+
+    The chart's policies keep a run's labels for us. They may have been taken away where there are none.
+    """
+    if (found["metadata"].get("labels") or {}).get(naming.RUN_UID_LABEL) == run.metadata.uid:
+        return True
+    return found.get("immutable") is True and found.get("data") == wanted["data"] and not found.get("binaryData")

@@ -27,8 +27,8 @@ from mlperf_operator.metrics import UNSEEN, Metrics
 from mlperf_operator.shapes import WHOLE, Shape
 
 REQUEST_TIMEOUT_SECONDS = 30.0
-MAX_CONNECTIONS = 64
-"""Bound on open connections: kopf's and ours together must not exhaust the API server's."""
+MAX_CONNECTIONS = 300
+"""Bound on open connections: more than all workers (256 at most) and watches use, or the Lease would wait for one."""
 
 LOG_LIMIT_BYTES = 4 * 1024**2
 
@@ -380,9 +380,10 @@ class Cluster:
             code = str(response.status)
         finally:
             self.metrics.request(method, self._host, code, time.perf_counter() - started)
-        self.clock.note(response.headers.get("Date"), time.perf_counter() - started)
         if response.status >= 400:
             raise _error(response, await response.read())
+        # Not of an error, which may be the word and the clock of a proxy in between.
+        self.clock.note(response.headers.get("Date"), time.perf_counter() - started)
         return response
 
 

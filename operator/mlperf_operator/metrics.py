@@ -108,6 +108,7 @@ class Metrics:
             buckets=_LAG_BUCKETS,
             registry=registry,
         )
+        self.tasks = Gauge("mlperf_operator_tasks", "Tasks of the event loop, the scrape's own too.", registry=registry)
 
     def _runs(self, registry: CollectorRegistry) -> None:
         self.run_seconds = Histogram(

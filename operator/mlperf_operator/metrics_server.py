@@ -110,6 +110,8 @@ class MetricsServer:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         async with self._scraping:
             self._fleet = await self._read()
+            # Here, because another thread could not ask for them.
+            self._metrics.tasks.set(len(asyncio.all_tasks()))
             # On another thread, because it takes long where there are many nodes; it reads nothing that changes.
             body = await asyncio.to_thread(encode, self._metrics.registry)
             self._fleet = Fleet(())

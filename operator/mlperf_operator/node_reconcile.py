@@ -203,6 +203,9 @@ class NodeReconciler:
         """Delete the DaemonSets that no node needs any more."""
         for body in await self._cluster.list_in(DAEMON_SETS, self._home.namespace, naming.DRIVER_SELECTOR):
             meta = body["metadata"]
+            if meta["labels"].get(naming.MANAGED_BY_LABEL) != naming.MANAGER:
+                # Another program's, which calls its component so, too.
+                continue
             # Asked each time: a node may have been labelled while the one before was deleted.
             if meta["name"] not in self._needed() and not self._is_used(body):
                 await self._cluster.delete(DAEMON_SETS, self._home.namespace, meta["name"], meta["uid"])

@@ -80,16 +80,25 @@ class Observer:
             recovery_pods=tuple(pod for pod in pods if pod.job == naming.recovery_job_name(run)),
         )
 
+    async def found(self, run: MLPerfRun) -> Observed:
+        """Return what the informers know of the run, with its Job also where they do not know that.
+
+        Raises:
+            ApiError: the read failed.
+        """
+        observed = self.recorded(run)
+        if observed.job is not None:
+            return observed
+        unseen = await self._unseen_job(run)
+        return replace(observed, job=unseen, unwatched=unseen is not None)
+
     async def observe(self, run: MLPerfRun, now: datetime) -> Observed:
         """Return what is there of a run under way.
 
         Raises:
             ApiError: a read failed.
         """
-        observed = self.recorded(run)
-        if observed.job is None:
-            unseen = await self._unseen_job(run)
-            observed = replace(observed, job=unseen, unwatched=unseen is not None)
+        observed = await self.found(run)
         job = observed.job
         if job is None:
             return observed

@@ -63,6 +63,8 @@ class _Written:
     resource_version: int
     status: MLPerfRunStatus
     at: datetime
+    waiting: MLPerfRunStatus | None = None
+    """What is to be written next. It counts already: its pod may be gone by then."""
 
 
 class Reconciler:
@@ -125,16 +127,21 @@ class Reconciler:
         self._followers.discard(uid)
 
     def _with_written_status(self, run: MLPerfRun) -> MLPerfRun:
-        # The informer may be behind our own last write; resource versions can be compared (KEP-5504).
+        # The informer may be behind our own last write; resource versions can be compared (KEP-5504). What waits to be
+        # written counts for as long as nobody wrote another status.
         written = self._written.get(run.metadata.uid)
         if written is None:
             return run
-        if int(run.metadata.resource_version or 0) >= written.resource_version:
-            if is_finished(run.status):
-                self.forget(run.metadata.uid)
+        version = int(run.metadata.resource_version or 0)
+        if version >= written.resource_version and is_finished(run.status):
+            self.forget(run.metadata.uid)
             return run
-        metadata = run.metadata.model_copy(update={"resource_version": str(written.resource_version)})
-        return run.model_copy(update={"metadata": metadata, "status": written.status})
+        waits = written.waiting is not None and run.status == written.status
+        if version >= written.resource_version and not waits:
+            return run
+        latest = max(version, written.resource_version)
+        metadata = run.metadata.model_copy(update={"resource_version": str(latest)})
+        return run.model_copy(update={"metadata": metadata, "status": written.waiting or written.status})
 
     async def _advance(self, run: MLPerfRun, observed: Observed, now: datetime) -> timedelta | None:
         suite = self._suite(run)
@@ -228,7 +235,7 @@ class Reconciler:
         return replace(observed, report_error=given_up(observed, cause, now))
 
     async def _finish(self, run: MLPerfRun) -> timedelta | None:
-        now, observed = self._now(), self._observer.recorded(run)
+        now, observed = self._now(), await self._observer.found(run)
         await act(self._cluster, run, observed.job, plan.finish(run, observed, now))
         return plan.next_look(run, observed, now)
 
@@ -250,15 +257,25 @@ class Reconciler:
 
     async def _write(self, run: MLPerfRun, status: MLPerfRunStatus, now: datetime) -> timedelta | None:
         """Write the status if it differs; return how long to wait when the change can wait."""
+        meta, written = run.metadata, self._written.get(run.metadata.uid)
+        if written is not None and run.status is written.waiting:
+            run = run.model_copy(update={"status": written.status})
         old, new = to_wire(run.status), to_wire(status)
         if old == new:
+            if written is not None:
+                self._written[meta.uid] = replace(written, waiting=None)
             return None
-        meta = run.metadata
-        written = self._written.get(meta.uid)
-        if written is not None and _essence(old) == _essence(new) and now < (due := written.at + self._coalesce()):
-            return due - now
+        if written is not None and _essence(old) == _essence(new):
+            due = written.at + self._coalesce()
+            # Not for as long as the API server's clock was set back.
+            if written.at <= now < due:
+                self._written[meta.uid] = _Written(int(meta.resource_version), run.status, written.at, status)
+                return due - now
         body = await self._cluster.apply_run_status(meta.namespace, meta.name, meta.uid, meta.resource_version, new)
-        self._written[meta.uid] = _Written(int(body["metadata"]["resourceVersion"]), status, now)
+        record = self._views.runs.get(f"{meta.namespace}/{meta.name}")
+        if record is not None and record.uid == meta.uid:
+            # Else it was deleted and forgotten meanwhile, and nobody would forget it again.
+            self._written[meta.uid] = _Written(int(body["metadata"]["resourceVersion"]), status, now)
         if is_finished(status):
             # Once at most: a finished run is written no more. Where the answer to this write is lost, nobody is told.
             self._on_finished(run, status)

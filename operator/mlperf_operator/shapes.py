@@ -25,7 +25,8 @@ class _Meta(TypedDict, total=False):
     namespace: str
     uid: str
     resourceVersion: str
-    creationTimestamp: str
+    creationTimestamp: str | None
+    """Null in a bookmark of Kubernetes before 1.34."""
     deletionTimestamp: str
     labels: dict[str, str]
     ownerReferences: list[_Owner]
@@ -37,7 +38,7 @@ class _RunMeta(TypedDict, total=False):
     uid: str
     generation: int
     resourceVersion: str
-    creationTimestamp: str
+    creationTimestamp: str | None
     deletionTimestamp: str
 
 

@@ -9,7 +9,7 @@ from mlperf_operator.api.v1alpha1 import MLPerfRun, StageState
 from mlperf_operator.observed import Observed, PodRecord, parse_time
 from mlperf_operator.resources.containers import COLLECT, GPU_RESOURCE, RUN
 from mlperf_operator.resources.job import GRACE_SECONDS
-from mlperf_operator.resources.pod_security import ENFORCE_LABEL, Level, needed
+from mlperf_operator.resources.pod_security import ENFORCE_LABEL, OTHERS_LABEL, Level, needed
 from mlperf_operator.stages import failed_stage
 from mlperf_operator.suites import Suite
 
@@ -118,7 +118,9 @@ def _permitted(run: MLPerfRun, suite: Suite | None, enforced: str) -> str:
     need = needed(run, suite)
     if enforced in list(Level) and Level(enforced).rank >= need.level.rank:
         return f"{told}, which permits the pod as the operator makes it; look for a webhook that changes it: "
+    # Else the level is for everybody's pods.
+    others = f" {OTHERS_LABEL}={Level.BASELINE}" if need.level is Level.PRIVILEGED else ""
     return (
         f"{told}, and the run needs {need.level}: {need.because}; possible: kubectl label namespace {namespace} "
-        f"--overwrite {ENFORCE_LABEL}={need.level}, or another namespace: "
+        f"--overwrite {ENFORCE_LABEL}={need.level}{others}, or another namespace: "
     )

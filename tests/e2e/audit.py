@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import audit_log
+from audit_log import Entry
 
 
 @dataclass(frozen=True)
@@ -32,25 +34,15 @@ class Request:
 
 def requests(logs: Path, user: str, since: datetime) -> set[Request]:
     """Return what a user asked of the API server from a moment on, by the audit log and those it was rotated into."""
-    found = set()
-    for file in sorted(logs.glob("audit*.log")):
-        with file.open(encoding="utf-8") as lines:
-            for line in lines:
-                if f'"{user}"' not in line:
-                    continue
-                entry = json.loads(line)
-                moment = datetime.fromisoformat(entry["requestReceivedTimestamp"])
-                if entry["user"]["username"] == user and moment >= since and "objectRef" in entry:
-                    found.add(_request(entry))
-    return found
+    found = audit_log.entries(logs, since, f'"{user}"')
+    return {_request(entry) for entry in found if entry["user"]["username"] == user and "objectRef" in entry}
 
 
-def _request(entry: dict[str, Any]) -> Request:
+def _request(entry: Entry) -> Request:
     at = entry["objectRef"]
-    resource = "/".join(part for part in (at["resource"], at.get("subresource", "")) if part)
     allowed = entry.get("annotations", {}).get("authorization.k8s.io/decision") == "allow"
     place = (at.get("namespace", ""), at.get("name", ""))
-    return Request(entry["verb"], at.get("apiGroup", ""), resource, *place, allowed)
+    return Request(entry["verb"], at.get("apiGroup", ""), audit_log.resource(entry), *place, allowed)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from local_cluster.ports import free_port
 
 from e2e.lab import Run, container_state, manifest, processes, reasons, send, wait_for
 from installation import NAMESPACE, RELEASE, Cluster, condition, operator_pods
@@ -123,9 +123,6 @@ class Process:
         container = cluster.get("deployment", RELEASE, "-n", NAMESPACE)["spec"]["template"]["spec"]["containers"][0]
         settings = {e["name"]: e["value"] for e in container["env"] if "value" in e}
         settings.pop("MLPERF_OPERATOR_SUITES_FILE", None)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         self._environment = {
             **os.environ,
             **settings,
@@ -133,7 +130,7 @@ class Process:
             "MLPERF_OPERATOR_NAMESPACE": NAMESPACE,
             # A new process of the same name takes the Lease at once, as a restarted container does.
             "MLPERF_OPERATOR_IDENTITY": "e2e",
-            "MLPERF_OPERATOR_HEALTH_PORT": str(port),
+            "MLPERF_OPERATOR_HEALTH_PORT": str(free_port()),
         }
         self._process = self._start()
         self.kills = 0

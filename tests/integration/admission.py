@@ -116,7 +116,18 @@ class Wall:
     def account(self, name: str, *namespaces: str) -> Account:
         """Somebody, with the role `admin` in some namespaces."""
         self.apply(*(_admin_of(namespace, name) for namespace in namespaces))
+        for namespace in namespaces:
+            self.wait_for_rights(name, namespace=namespace, verb="patch", group="batch", resource="jobs")
         return Account(self.kubeconfig, name)
+
+    def wait_for_rights(self, name: str, **asked: str) -> None:
+        """Wait until the API server has seen that somebody may do something."""
+        spec = {"user": name, "resourceAttributes": asked}
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+        path, deadline = "/apis/authorization.k8s.io/v1/subjectaccessreviews", time.monotonic() + IN_FORCE_SECONDS
+        while not json.loads(self.administrator.ask("POST", path, body)[1])["status"]["allowed"]:
+            assert time.monotonic() < deadline, f"{name} may not {asked}"
+            time.sleep(0.1)
 
     def add_namespace(self, name: str) -> None:
         """Make another namespace of the user's."""

@@ -24,6 +24,9 @@ REFUSED = 2
 
 Object = dict[str, Any]
 
+APPLY_DRY = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-")
+"""By the server's own apply: kubectl's warns of a CRD that other tests made without its annotation."""
+
 
 @cache
 def tools(*names: str) -> Path:

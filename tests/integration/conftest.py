@@ -10,6 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -67,16 +68,20 @@ async def cluster(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 @pytest.fixture
 async def namespace(cluster: Cluster) -> AsyncIterator[str]:
     """A new namespace, deleted after the test."""
-    name = f"test-{uuid.uuid4().hex[:10]}"
-    await api_server.create_namespace(cluster, name)
-    yield name
-    await api_server.delete_namespace(cluster, name)
+    async with _fresh(cluster, "test") as name:
+        yield name
 
 
 @pytest.fixture
 async def home(cluster: Cluster) -> AsyncIterator[str]:
     """A new namespace of the operator's own, deleted after the test."""
-    name = f"home-{uuid.uuid4().hex[:10]}"
+    async with _fresh(cluster, "home") as name:
+        yield name
+
+
+@asynccontextmanager
+async def _fresh(cluster: Cluster, prefix: str) -> AsyncIterator[str]:
+    name = f"{prefix}-{uuid.uuid4().hex[:10]}"
     await api_server.create_namespace(cluster, name)
     yield name
     await api_server.delete_namespace(cluster, name)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,22 +14,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
+from local_cluster.ports import free_port
 
 T = TypeVar("T")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class OperatorProcess:
     """One replica, with its Lease in a namespace where no run may be."""
 
     def __init__(self, namespace: str, identity: str, log: Path, **more: str) -> None:
-        self.port = _free_port()
-        self.metrics_port = _free_port()
+        self.port = free_port()
+        self.metrics_port = free_port()
         self.log = log
         settings = {
             "NAMESPACE": namespace,

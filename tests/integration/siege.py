@@ -131,7 +131,10 @@ class Siege:
     async def batch(self, bodies: Iterable[Body]) -> None:
         """Create the runs, wait until each is judged, hold their children, and take it all away."""
         made = await gathered(self.create(body) for body in bodies)
-        runs = await self.answered({run["metadata"]["uid"] for run in made if run is not None})
+        uids = {run["metadata"]["uid"] for run in made if run is not None}
+        runs = await self.answered(uids)
+        # Of a short time to live; its children follow.
+        self._gone |= uids - set(runs)
         for run in runs.values():
             found = condition(run, "Accepted")
             self.judged[found["status"], found["reason"], found["message"]] += 1

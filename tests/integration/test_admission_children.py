@@ -189,6 +189,17 @@ def test_kueue_admits_a_run(wall: Wall) -> None:
     assert _rights(wall, "kueue").change("Job", TEAM, name, patch) == ""
 
 
+@pytest.mark.parametrize("field", ["labels", "annotations"])
+def test_nobody_tells_webhooks_to_add_to_a_runs_pod(wall: Wall, field: str) -> None:
+    """Of a suspended Job Kubernetes lets both be changed; Istio, say, takes an image and volumes from them."""
+    name = started(wall, TEAM, suspend=True)
+    said = "the labels and annotations of a run's pods stay as they are, but those that begin with kueue.x-k8s.io/"
+    for key, expected in (("sidecar.istio.io/inject", said), ("kueue.x-k8s.io/a", "")):
+        change = {"spec": {"template": {"metadata": {field: {key: "true"}}}}}
+        refused = wall.user.change("Job", TEAM, name, change)
+        assert (bool(refused), expected in refused) == (bool(expected), True)
+
+
 def test_who_is_trusted_mends_by_hand(wall: Wall, run: str) -> None:
     trusted = Account(wall.kubeconfig, wall.account("bob", TEAM).name, TRUSTED)
     for somebody in (wall.administrator, trusted):

@@ -189,17 +189,27 @@ def test_of_a_job_that_is_there_the_operator_changes_suspend_alone(wall: Wall) -
         {"spec": {"template": {"spec": {"nodeSelector": {"a": "b"}}}}},
         {"metadata": {"labels": {"mlperf.dev/run": "other"}}},
         {"metadata": {"ownerReferences": None}},
+        {"spec": {"parallelism": 0}},
+        {"spec": {"backoffLimit": 9}},
+        {"spec": {"activeDeadlineSeconds": 1}},
     ):
         assert wall.operator.change("Job", PLAIN, name, patch) == "the operator may change nothing of a Job but suspend"
 
 
 def test_the_operator_makes_and_deletes_nothing_but_what_is_a_runs(wall: Wall) -> None:
-    said = "the operator makes and deletes ConfigMaps and claims of runs alone"
+    said = "the operator makes, changes and deletes ConfigMaps, claims and Jobs of runs alone"
     assert wall.administrator.create(config_map("others", PLAIN, {}), dry=False) == ""
     assert said in wall.operator.create(config_map("own", PLAIN, {"mlperf.dev/run": "run"}))
     assert said in wall.operator.delete("ConfigMap", PLAIN, "others")
+    pod = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "registry.example/a"}]}
+    spec = {"suspend": True, "template": {"spec": pod}}
+    others = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "others", "namespace": PLAIN}, "spec": spec}
+    assert wall.user.create(others, dry=False) == ""
+    assert said in wall.operator.change("Job", PLAIN, "others", {"spec": {"suspend": False}})
+    assert said in wall.operator.delete("Job", PLAIN, "others")
     name = started(wall, PLAIN, scratch={"claimTemplate": {"size": "1Gi"}}, suspend=True)
     assert wall.operator.delete("ConfigMap", PLAIN, f"{name}-agent") == ""
+    assert wall.operator.delete("Job", PLAIN, name) == ""
 
 
 @pytest.fixture

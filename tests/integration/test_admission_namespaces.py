@@ -19,11 +19,12 @@ SYSTEM, BENCH, PLAIN, DOOMED = fresh("system", "bench", "plain", "doomed")
 IMAGE = "registry.example/mlperf-operator:1"
 PLUGIN_IMAGE = "registry.example/k8s-device-plugin:2"
 SELECTOR = {"pool": "mlperf"}
+BINDER = "system:serviceaccount:kube-system:persistent-volume-binder"
 
 VALUES: Object = {
     "image": {"repository": "registry.example/mlperf-operator", "tag": "1"},
     "harnessParity": {
-        BENCH: {"volumes": ["scratch", "/mnt/p"], "nodeSelector": SELECTOR},
+        BENCH: {"volumes": ["scratch", "listed", "/mnt/p"], "nodeSelector": SELECTOR},
         DOOMED: {"volumes": ["scratch"]},
     },
     "allowedHostPaths": ["/mnt/p"],
@@ -101,43 +102,62 @@ def test_nobody_puts_a_container_beside_those_of_such_a_pod(wall: Wall, namespac
     path = f"/api/v1/namespaces/{namespace}/pods/there/ephemeralcontainers?dryRun=All"
     patch = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "registry.example/a"}]}}
     how = "application/strategic-merge-patch+json"
-    wall.apply(*debuggers(namespace))
+    let_debug(wall, namespace)
     assert "so nobody enters them but the groups" in wall.user.ask("PATCH", path, patch, how)[1]
     assert wall.administrator.ask("PATCH", path, patch, how)[0] == 200
 
 
-def debuggers(namespace: str) -> list[Object]:
+def let_debug(wall: Wall, namespace: str) -> None:
     """Let the user debug pods, which the role `admin` does not."""
     group, name = "rbac.authorization.k8s.io", "debug"
     meta = {"apiVersion": f"{group}/v1", "metadata": {"name": name, "namespace": namespace}}
     rules = [{"apiGroups": [""], "resources": ["pods/ephemeralcontainers"], "verbs": ["patch"]}]
     role = {"apiGroup": group, "kind": "Role", "name": name}
     subject = {"apiGroup": group, "kind": "User", "name": "alice"}
-    return [
+    wall.apply(
         {**meta, "kind": "Role", "rules": rules},
         {**meta, "kind": "RoleBinding", "roleRef": role, "subjects": [subject]},
-    ]
+    )
+    wall.wait_for_rights("alice", namespace=namespace, verb="patch", resource="pods", subresource="ephemeralcontainers")
 
 
-def claim(namespace: str, name: str) -> Object:
+def claim(namespace: str, name: str, labels: Object | None = None) -> Object:
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {"name": name, "namespace": namespace, "labels": labels or {}},
         "spec": spec,
     }
 
 
 def test_what_privileged_runs_execute_is_not_swapped_with_its_claim(wall: Wall) -> None:
-    said = "what lies on claim scratch runs with the node's privileges"
+    said = "what lies on claim scratch, listed runs with the node's privileges"
     assert said in wall.user.create(claim(BENCH, "scratch"))
     # A run named so that its own claim would have that name, too.
-    assert said in wall.operator.create(claim(BENCH, "scratch"))
+    assert said in wall.operator.create(claim(BENCH, "scratch", OURS))
     assert wall.administrator.create(claim(BENCH, "scratch"), dry=False) == ""
     assert said in wall.user.delete("PersistentVolumeClaim", BENCH, "scratch")
     assert wall.administrator.delete("PersistentVolumeClaim", BENCH, "scratch") == ""
     assert wall.user.create(claim(BENCH, "other")) == wall.user.create(claim(PLAIN, "scratch")) == ""
+
+
+def test_nobody_gives_such_a_claim_an_owner_or_a_volume(wall: Wall) -> None:
+    """It would go with its owner, and has on it what the volume has."""
+    said = "alone give it an owner or a volume"
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "bait", "uid": "1"}
+    changes: tuple[Object, ...] = ({"metadata": {"ownerReferences": [owner]}}, {"spec": {"volumeName": "other"}})
+    for name, expected in (("listed", said), ("unlisted", "")):
+        body = claim(BENCH, name)
+        # No class: nobody provides a volume for it.
+        body["spec"]["storageClassName"] = ""
+        assert wall.administrator.create(body, dry=False) == ""
+        for change in changes:
+            refused = wall.user.change("PersistentVolumeClaim", BENCH, name, change)
+            assert (bool(refused), expected in refused) == (bool(expected), True)
+            for somebody in (wall.account(BINDER, BENCH), wall.administrator):
+                assert somebody.change("PersistentVolumeClaim", BENCH, name, change) == ""
+        assert wall.user.change("PersistentVolumeClaim", BENCH, name, {"metadata": {"labels": {"a": "b"}}}) == ""
 
 
 @pytest.mark.parametrize("name", ["run-agent", "run-gpu-config"])
@@ -148,6 +168,15 @@ def test_what_privileged_pods_mount_by_name_is_the_operators(wall: Wall, name: s
     assert wall.user.create(config_map(name, PLAIN, {})) == ""
     assert wall.user.create(config_map("own", BENCH, {})) == ""
     assert wall.operator.create(config_map(name, BENCH, OURS)) == ""
+
+
+def test_nobody_makes_a_config_map_of_before_a_runs(wall: Wall) -> None:
+    owner = {"apiVersion": "mlperf.dev/v1alpha1", "kind": "MLPerfRun", "name": "old", "uid": "1"}
+    change = {"metadata": {"ownerReferences": [owner]}}
+    assert wall.administrator.create(config_map("old-agent", BENCH, {}), dry=False) == ""
+    said = "the operator alone makes them and says whose they are"
+    assert said in wall.user.change("ConfigMap", BENCH, "old-agent", change)
+    assert wall.user.change("ConfigMap", BENCH, "old-agent", {"data": {"a": "c"}}) == ""
 
 
 def job(selector: Object, *, privileged: bool) -> Object:

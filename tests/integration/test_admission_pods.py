@@ -9,7 +9,7 @@ import pytest
 
 from integration.admission import JOB_CONTROLLER, Wall, fresh, in_force
 from integration.chart import Object
-from integration.test_admission_namespaces import OURS, PRIVILEGES, debuggers, pod
+from integration.test_admission_namespaces import OURS, PRIVILEGES, let_debug, pod
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -69,7 +69,7 @@ def test_runs_have_what_they_need(wall: Wall) -> None:
 def test_no_privileged_container_is_put_beside_those_of_a_pod(wall: Wall, *, privileged: bool) -> None:
     [name] = fresh("there")
     assert wall.user.create(pod(GUARDED, name=name), dry=False) == ""
-    wall.apply(*debuggers(GUARDED))
+    let_debug(wall, GUARDED)
     path = f"/api/v1/namespaces/{GUARDED}/pods/{name}/ephemeralcontainers?dryRun=All"
     container = {"name": "debug", "image": "registry.example/a", "securityContext": {"privileged": privileged}}
     patch = {"spec": {"ephemeralContainers": [container]}}

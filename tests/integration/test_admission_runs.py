@@ -35,9 +35,10 @@ VALUES: Object = {
     "allowedHostPaths": ["/mnt/a/", "/mnt//b/./c", "/mnt/p/bench/", "/mnt/p/other"],
     "allowedCodeClaims": [f"{PLAIN}/code", f"{BENCH}/code", f"{BENCH}/foreign"],
     "allowedUploadEndpoints": ["https://s3.example:9000"],
+    "allowedUploadSecrets": [f"{PLAIN}/s3", f"{BENCH}/other"],
     "harnessParity": {
         BENCH: {
-            "volumes": ["scratch", "code", "/mnt/p/bench"],
+            "volumes": ["scratch", "code", "made-scratch", "made-results", "/mnt/p/bench"],
             "images": ["registry.example/parity"],
             "nodeSelector": {"pool": "mlperf"},
         },
@@ -125,6 +126,8 @@ PATHS = (
         "/mnt/p/other",
         "/mnt/p/other/x/",
         "/mnt/a/..b",
+        "//mnt/a",
+        "///mnt/a",
     ),
 )
 
@@ -164,6 +167,8 @@ def claims() -> Iterator[Object]:
     ):
         options = given(results=volume(results), code={"claimName": code} if code else None, image=image)
         yield nvidia_run(BENCH, scratch=volume(scratch), securityProfile=profile, **options)
+        # Named so that a claim that it asks for gets the name of a listed one.
+        yield nvidia_run(BENCH, "made", scratch=volume(scratch), securityProfile=profile, **options)
     for claim, path in itertools.product(("code", "other"), ("/", "/a/..", "/a/..b", "/../a")):
         yield nvidia_run(PLAIN, code={"claimName": claim, "path": path})
 
@@ -175,6 +180,8 @@ def others() -> Iterator[Object]:
     endpoints = ("https://s3.example:9000", "http://s3.example:9000", "https://s3.example")
     for endpoint, prefix in itertools.product(endpoints, ("", "a/b", "a/../b", "./a", "..a")):
         yield run_of(PLAIN, upload={"s3": {**STORE, "endpoint": endpoint, "prefix": prefix}})
+    for namespace, name in itertools.product((BENCH, PLAIN), ("s3", "other", "unknown")):
+        yield run_of(namespace, upload={"s3": {**STORE, "credentialsSecret": {"name": name}}})
     for policy, version in itertools.product(("Auto", "Ensure", "Verify", "Ignore"), ("550", "550.54.14", "535", "55")):
         yield nvidia_run(PLAIN, driver={"policy": policy, "version": version})
     for access in ("DevicePlugin", "RuntimeClass"):
@@ -233,11 +240,27 @@ def parity(**spec: Any) -> Object:
             "image registry.example/ok is not allowed with securityProfile HarnessParity",
         ),
         (parity(nodeSelector={"pool": "mine"}), "nodeSelector contradicts where the administrator puts runs"),
-        (parity(scratch={"claimName": "mine"}), "must be of the administrator's: scratch, code, /mnt/p/bench/ (chart"),
+        (
+            parity(scratch={"claimName": "mine"}),
+            "must be of the administrator's: scratch, code, made-scratch, made-results, /mnt/p/bench/ (chart",
+        ),
         (run_of(PLAIN, results=volume("/mnt/p/other/x")), "the administrator keeps this volume for runs with security"),
         (
             run_of(PLAIN, upload={"s3": {**STORE, "endpoint": "http://evil"}}),
             "upload.s3.endpoint http://evil is not allow",
+        ),
+        (
+            run_of(PLAIN, upload={"s3": {**STORE, "credentialsSecret": {"name": "mine"}}}),
+            "upload.s3.credentialsSecret mine is not allowed in namespace plain-",
+        ),
+        (
+            nvidia_run(
+                BENCH,
+                "made",
+                image="registry.example/ok:1",
+                scratch=volume("template"),
+            ),
+            "the administrator keeps this volume for runs with security",
         ),
         (run_of(PLAIN, upload={"s3": {**STORE, "prefix": "a/../b"}}), "upload.s3.prefix may hold neither . nor .."),
         (nvidia_run(PLAIN, gpu={"access": "RuntimeClass"}), "gpu.access RuntimeClass gives a pod every GPU"),

@@ -11,6 +11,7 @@ import yaml
 import render_manifests
 from golden.cases import CASES, Case, objects
 from integration.chart import (
+    APPLY_DRY,
     CHART,
     ROOT,
     Object,
@@ -247,7 +248,8 @@ def test_the_notes_name_the_image_that_a_first_run_lacks(given: bool) -> None:
 
 
 def test_the_notes_say_what_a_namespace_with_privileged_runs_must_permit() -> None:
-    told = "kubectl label namespace bench --overwrite pod-security.kubernetes.io/enforce=privileged"
+    labels = "pod-security.kubernetes.io/enforce=privileged mlperf.dev/others-pod-security=baseline"
+    told = f"kubectl label namespace bench --overwrite {labels}"
     options = ["--set", "harnessParity.bench.volumes={mlperf-scratch}"]
     assert told in helm("install", "mine", str(CHART), "--dry-run=client", *options).stdout
     assert "HarnessParity" not in helm("install", "mine", str(CHART), "--dry-run=client").stdout.partition("NOTES:")[2]
@@ -282,7 +284,7 @@ def test_an_api_server_takes_it_all_in_a_restricted_namespace(
     kubeconfig: str, strict_namespace: str, values: Object
 ) -> None:
     text = yaml.safe_dump_all(o for o in render(values, namespace=strict_namespace) if o["kind"] != "ServiceAccount")
-    done = kubectl("apply", "--dry-run=server", "-f", "-", kubeconfig=kubeconfig, stdin=text)
+    done = kubectl(*APPLY_DRY, kubeconfig=kubeconfig, stdin=text)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
 

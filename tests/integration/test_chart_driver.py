@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from integration.chart import (
+    APPLY_DRY,
     CHART,
     ROOT,
     Object,
@@ -332,7 +333,7 @@ def apply_dry(kubeconfig: str, namespace: str, values: Object) -> str:
         if (o["kind"], o["metadata"]["name"]) != ("ServiceAccount", "mlperf-operator")
     ]
     text = yaml.safe_dump_all(objects)
-    done = kubectl("apply", "--dry-run=server", "-f", "-", kubeconfig=kubeconfig, stdin=text)
+    done = kubectl(*APPLY_DRY, kubeconfig=kubeconfig, stdin=text)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("(server dry run)") == len(objects)
     return done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import pytest_asyncio
 from chaos import network, process, tampering, world
 from chaos.lab import Lab
 from chaos.scene import Scenario, play
-from fleet.fleet import fleet
 from fleet.stages import Delays
+from integration.fleets import played
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 
@@ -30,15 +29,10 @@ SCENARIOS: dict[str, Scenario] = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
     """A fleet of this session's own."""
-    before = os.environ.get("KUBECONFIG")
     delays = Delays(prepare=100, run=300, collect=100, delete=100)
     folder: Path = tmp_path_factory.mktemp("faults")
-    async with fleet(f"faults-{os.getpid()}", 8, delays) as made, Lab.on(made, folder) as found:
+    async with played("faults", 8, delays) as made, Lab.on(made, folder) as found:
         yield found
-    if before is None:
-        os.environ.pop("KUBECONFIG", None)
-    else:
-        os.environ["KUBECONFIG"] = before
 
 
 @pytest.mark.parametrize("name", COUNTS)

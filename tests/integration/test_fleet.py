@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from local_cluster.errors import ClusterError, RefusalError
 
 from fleet import requests, workload
-from fleet.fleet import OPERATOR_USER, Fleet, fleet
+from fleet.fleet import OPERATOR_USER, Fleet
 from fleet.replica import Replica
 from fleet.stages import Delays
+from integration.fleets import played
 from integration.operator_process import until
 from mlperf_operator.cluster import MLPERF_RUNS
 from mlperf_operator.resources.containers import PREPARE_STAGES, RUN
@@ -26,19 +25,15 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @pytest.fixture
-async def made(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
-    monkeypatch.setenv("KUBECONFIG", "")
-    try:
-        async with fleet(f"fleet-{os.getpid()}", 3, Delays(prepare=200, run=200, collect=200)) as started:
-            await requests.create(started.cluster, {"kind": "Namespace", "metadata": {"name": NAMESPACE}})
-            operator = Replica(started.operator_kubeconfig, started.folder / "operator.log")
-            try:
-                operator.wait_ready()
-                yield started
-            finally:
-                operator.end()
-    except (ClusterError, RefusalError) as error:
-        pytest.skip(f"KWOK cannot be built: {error}")
+async def made() -> AsyncIterator[Fleet]:
+    async with played("fleet", 3, Delays(prepare=200, run=200, collect=200)) as started:
+        await requests.create(started.cluster, workload.namespace(NAMESPACE))
+        operator = Replica(started.operator_kubeconfig, started.folder / "operator.log")
+        try:
+            operator.wait_ready()
+            yield started
+        finally:
+            operator.end()
 
 
 async def _finished(made: Fleet, name: str) -> dict[str, Any]:

@@ -135,6 +135,24 @@ async def test_objects_with_a_runs_names_and_labels_are_not_taken_for_its_childr
     await siege.untouched(planted)
 
 
+async def test_objects_that_name_a_run_as_their_owner_are_not_taken_for_its_children(siege: Siege) -> None:
+    """Whoever may edit an object may do that, and no policy keeps it from them; a run's labels are kept."""
+    run = await siege.create(sound("victim", gpuConfig={"configMapRef": {"name": "late"}}))
+    assert run is not None
+    uid = run["metadata"]["uid"]
+    await siege.answered({uid})
+    owner = {"apiVersion": "mlperf.dev/v1alpha1", "kind": "MLPerfRun", "name": "victim", "uid": uid, "controller": True}
+    meta = {"name": "victim-agent", "namespace": siege.namespace, "ownerReferences": [owner]}
+    await siege.cluster.create({**config_map(siege.namespace), "metadata": meta, "data": {"plan.json": "{}"}})
+    await siege.cluster.create({**config_map(siege.namespace, "late"), "data": {"values.yaml": json.dumps(VALUES)}})
+
+    async def refused() -> bool:
+        [found] = (await siege.answered({uid})).values()
+        return condition(found, "Accepted").get("reason") == "NameConflict"
+
+    await until(refused)
+
+
 async def test_a_pod_that_claims_to_be_a_runs_and_says_absurd_things_stops_nobody(siege: Siege) -> None:
     run = await siege.create(sound("victim", suspend=False))
     assert run is not None

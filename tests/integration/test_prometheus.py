@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
 import urllib.request
@@ -17,14 +16,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import yaml
-from local_cluster.errors import ClusterError, RefusalError
+from local_cluster.ports import free_port
 
 from fleet import requests, workload
-from fleet.fleet import Fleet, fleet
+from fleet.fleet import Fleet
 from fleet.replica import Replica
 from fleet.reported import figure
 from fleet.stages import Delays
-from integration.operator_process import _free_port, until
+from integration.fleets import played
+from integration.operator_process import until
 from integration.prometheus import RULES, alerts, metrics_in, programs, queries
 from mlperf_operator.cluster import EVENTS, MLPERF_RUNS, NODES, Cluster
 from mlperf_operator.naming import DRIVER_REPORT_ANNOTATION
@@ -68,36 +68,30 @@ class Scene:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    folder, kubeconfig = tmp_path_factory.mktemp("prometheus"), os.environ.get("KUBECONFIG")
-    server = PrometheusServer(programs(), folder, _free_port())
+    folder = tmp_path_factory.mktemp("prometheus")
+    server = PrometheusServer(programs(), folder, free_port())
     delays = Delays(prepare=200, run=1000, collect=100, delete=200)
-    try:
-        async with fleet(f"prometheus-{os.getpid()}", nodes=1, delays=delays) as played, receiving() as traces:
-            operator, port = _operator(played, folder, traces)
-            try:
-                _configure(folder, port)
-                server.start()
-                uids = await _story(played)
-                told = await _events(played.cluster, RUNS[0])
-                await asyncio.sleep(8)
-                yield Scene(server, port, traces, uids, told)
-            finally:
-                server.stop()
-                operator.end()
-    except (ClusterError, RefusalError) as error:
-        pytest.skip(str(error).splitlines()[0])
-    finally:
-        os.environ.pop("KUBECONFIG", None)
-        if kubeconfig is not None:
-            os.environ["KUBECONFIG"] = kubeconfig
+    async with played("prometheus", 1, delays) as made, receiving() as traces:
+        operator, port = _operator(made, folder, traces)
+        try:
+            _configure(folder, port)
+            server.start()
+            uids = await _story(made)
+            told = await _events(made.cluster, RUNS[0])
+            # A second a scrape: rates need several of what has happened.
+            await asyncio.sleep(8)
+            yield Scene(server, port, traces, uids, told)
+        finally:
+            server.stop()
+            operator.end()
 
 
-def _operator(played: Fleet, folder: Path, traces: Receiver) -> tuple[Replica, int]:
-    port, driver = _free_port(), folder / "driver.yaml"
+def _operator(made: Fleet, folder: Path, traces: Receiver) -> tuple[Replica, int]:
+    port, driver = free_port(), folder / "driver.yaml"
     driver.write_text("{}")
     settings = {"METRICS_PORT": str(port), "DRIVER_FILE": str(driver), "TRACING_ENDPOINT": traces.endpoint}
     # As the administrator: the rights of manifests/ are those without driver management.
-    operator = Replica(played.layout.kubeconfig, folder / "operator.log", settings)
+    operator = Replica(made.layout.kubeconfig, folder / "operator.log", settings)
     operator.wait_ready()
     return operator, port
 
@@ -111,16 +105,16 @@ def _configure(folder: Path, port: int) -> None:
     (folder / "prometheus.yml").write_text(yaml.safe_dump(document))
 
 
-async def _story(played: Fleet) -> dict[str, str]:
+async def _story(made: Fleet) -> dict[str, str]:
     """Two runs that succeed, one after the other, one that fails, and one under way; return the uids."""
-    cluster = played.cluster
-    await requests.create(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "runs"}})
+    cluster = made.cluster
+    await requests.create(cluster, workload.namespace("runs"))
     report = {"metadata": {"annotations": {DRIVER_REPORT_ANNOTATION: json.dumps(DRIVER_REPORT)}}}
-    await requests.ask(cluster, "PATCH", NODES.url(None, played.nodes[0]), report, "application/merge-patch+json")
+    await requests.ask(cluster, "PATCH", NODES.url(None, made.nodes[0]), report, kind=requests.MERGE)
     uids = {}
     for name in RUNS:
-        made = await requests.create(cluster, workload.run("runs", name))
-        uids[name] = made["metadata"]["uid"]
+        stored = await requests.create(cluster, workload.run("runs", name))
+        uids[name] = stored["metadata"]["uid"]
         await _finished(cluster, name)
         # The completion time has whole seconds, and the later one of two counts.
         await asyncio.sleep(1.5)
@@ -128,7 +122,7 @@ async def _story(played: Fleet) -> dict[str, str]:
     await _finished(cluster, "bad")
     await requests.create(cluster, workload.run("runs", "under-way"))
     await until(lambda: _stage_runs(cluster, "under-way"))
-    played.pause()
+    made.pause()
     return uids
 
 

@@ -19,6 +19,7 @@ from urllib.parse import quote_plus
 
 import pytest
 from local_cluster.errors import ClusterError, RefusalError
+from local_cluster.ports import free_port
 from typer.testing import CliRunner
 
 import s3_server
@@ -59,11 +60,6 @@ def bucket(server: s3_server.S3Server, request: pytest.FixtureRequest) -> Path:
     folder = server.buckets / name
     folder.mkdir()
     return folder
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def start(program: Path, folder: Path, port: int) -> s3_server.S3Server:

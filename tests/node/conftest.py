@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from local_cluster.errors import RefusalError
+from local_cluster.ports import free_port
 
 from mlperf_operator.catalogue import Repository
 from node import debian_root, packages, repository
@@ -90,6 +90,4 @@ def packages_of(server: repository.Server) -> Repository:
 @pytest.fixture
 def port() -> int:
     """A port of 127.0.0.1 that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/security.md").read_text()
@@ -28,3 +29,10 @@ def test_a_test_that_the_page_names_is_there(named: str) -> None:
 def test_every_policy_is_in_the_table() -> None:
     policies = {path.stem for path in (ROOT / "charts/mlperf-operator/templates/policies").glob("*.yaml")}
     assert policies <= set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+
+
+def test_every_value_that_opens_something_is_named() -> None:
+    values = yaml.safe_load((ROOT / "charts/mlperf-operator/values.yaml").read_text())
+    opening = [name for name in values if name.startswith("allow")]
+    assert len(opening) > 5
+    assert [name for name in (*opening, "harnessParity", "driver.enabled") if f"`{name}`" not in PAGE] == []

@@ -46,6 +46,13 @@ def is_free(port: int) -> bool:
     return True
 
 
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on now, for a program that a test or a benchmark starts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def refuse_taken(wanted: dict[str, int]) -> None:
     """Refuse when a port is taken, and say by whom."""
     for purpose, port in wanted.items():

@@ -13,6 +13,8 @@ from mlperf_operator.grants import has_parity
 from mlperf_operator.suites import Suite
 
 ENFORCE_LABEL = "pod-security.kubernetes.io/enforce"
+OTHERS_LABEL = "mlperf.dev/others-pod-security"
+"""On a namespace at level privileged: the chart's policy `pods` keeps pods that are no run's to this level."""
 
 
 class Level(StrEnum):

@@ -31,7 +31,7 @@ def log(file: Path, *entries: dict[str, Any], rest: str = "") -> None:
 def test_writes_are_told_in_the_order_of_their_arrival_by_who_was_impersonated(tmp_path: Path) -> None:
     log(tmp_path / "audit.log", entry(2, impersonated="a", subresource="status"), entry(3, "get"), rest='{"verb": "pa')
     log(tmp_path / "audit-2026-01-02.log", entry(1, "delete"))
-    first, second = writes(tmp_path)
+    first, second = writes(tmp_path, AT)
     assert (first.user, first.verb, first.resource) == ("kubernetes-admin", "delete", "mlperfruns")
     assert second == Write(AT + timedelta(seconds=2), "a", "patch", "mlperfruns/status", "n", "demo", 200)
     assert second.done

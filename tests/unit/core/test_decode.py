@@ -121,3 +121,11 @@ def test_an_informer_reads_all_of_an_object_that_is_kept() -> None:
             assert decode(read).body["status"] == status
         else:
             assert decode(read) == decode(event) == decode(body)
+
+
+@pytest.mark.parametrize("shape", [shapes.POD, shapes.JOB, shapes.RUN])
+def test_a_bookmark_of_the_oldest_kubernetes_is_read(shape: shapes.Shape) -> None:
+    meta = {"resourceVersion": "12", "creationTimestamp": None}
+    bookmark = {"kind": "Pod", "apiVersion": "v1", "metadata": meta, "spec": {"containers": None}, "status": {}}
+    event = shape.event.decode(msgspec.json.encode({"type": "BOOKMARK", "object": bookmark}))
+    assert event["object"]["metadata"]["resourceVersion"] == "12"

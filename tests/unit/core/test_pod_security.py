@@ -55,7 +55,8 @@ def test_a_refused_run_names_the_label_the_level_and_the_command(enforced: str) 
     assert reached.message == (
         f"namespace bench enforces PodSecurity {level} (label pod-security.kubernetes.io/enforce), and the run needs "
         "privileged: it mounts a folder of the node (hostPath); possible: kubectl label namespace bench --overwrite "
-        f"pod-security.kubernetes.io/enforce=privileged, or another namespace: {WORDS.format(enforced)}"
+        "pod-security.kubernetes.io/enforce=privileged mlperf.dev/others-pod-security=baseline, or another namespace: "
+        f"{WORDS.format(enforced)}"
     )
 
 

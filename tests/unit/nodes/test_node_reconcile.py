@@ -470,6 +470,14 @@ async def test_daemon_sets_that_no_node_needs_are_deleted_and_others_stay() -> N
     assert lab.api.all("DaemonSet") == []
 
 
+async def test_a_daemon_set_of_another_program_with_the_same_component_stays() -> None:
+    lab = Lab()
+    labels = {naming.COMPONENT_LABEL: naming.DRIVER_AGENT, naming.MANAGED_BY_LABEL: "another"}
+    lab.api.put({"kind": "DaemonSet", "metadata": {"name": "other", "namespace": SYSTEM, "labels": labels}})
+    await lab.operator.reconcile("")
+    assert [body["metadata"]["name"] for body in lab.api.all("DaemonSet")] == ["other"]
+
+
 async def test_the_daemon_set_of_a_driver_that_left_the_catalogue_stays_where_it_is_used() -> None:
     lab = Lab()
     await lab.until_ready()

@@ -120,6 +120,18 @@ async def test_a_job_whose_labels_were_taken_away_is_still_the_runs() -> None:
     assert world.condition("Succeeded") == ("True", "Completed")
 
 
+async def test_a_job_whose_labels_were_taken_away_is_stopped_when_its_run_has_ended() -> None:
+    world = new_world({"startTimeoutSeconds": 60})
+    operator = Operator(world)
+    await operator.reconcile()
+    _take_labels(world, "Job", "demo")
+    world.now += timedelta(seconds=61)
+    await operator.reconcile()
+    assert world.condition("Succeeded") == ("False", "PodNotCreated")
+    await operator.reconcile()
+    assert world.objects["Job", "demo"]["spec"]["suspend"]
+
+
 async def test_a_pod_whose_labels_were_taken_away_is_found_and_its_report_read() -> None:
     world = new_world({"startTimeoutSeconds": 60})
     await Operator(world).reconcile()
@@ -171,6 +183,16 @@ async def test_what_an_earlier_run_of_the_name_left_is_named_and_deleted(kind: s
     assert world.condition("Accepted") == ("True", "Accepted")
 
 
+async def test_what_an_earlier_run_left_and_has_another_owner_too_is_not_deleted() -> None:
+    world = new_world()
+    left = _of_an_earlier_run("ConfigMap", "demo-agent")
+    left["metadata"]["ownerReferences"].append({"apiVersion": "apps/v1", "kind": "Deployment", "name": "a", "uid": "u"})
+    world.put(left)
+    await Operator(world).reconcile()
+    assert ("ConfigMap", "demo-agent") in world.objects
+    assert world.condition("Accepted") == ("False", "NameConflict")
+
+
 async def test_a_pod_that_came_and_was_evicted_while_the_operator_was_away_is_no_pod_that_never_started() -> None:
     world = new_world({"startTimeoutSeconds": 60})
     operator = Operator(world)
@@ -217,12 +239,13 @@ async def test_the_first_pod_that_ran_counts_although_the_operator_knows_only_on
     assert world.condition("Finished")[0] == "False"
 
 
-async def test_what_an_earlier_run_left_and_nobody_may_delete_ends_the_run_in_time() -> None:
+@pytest.mark.parametrize(("status", "reason"), [(403, "Forbidden"), (422, "Invalid")])
+async def test_what_an_earlier_run_left_and_nobody_may_delete_ends_the_run_in_time(status: int, reason: str) -> None:
     world = new_world({"startTimeoutSeconds": 60})
     world.put(_of_an_earlier_run("Job", "demo"))
     for at, expected in ((0, "Unknown"), (60, "False")):
         world.now = NOW + timedelta(seconds=at)
-        refused = Trouble(ApiError(403, "Forbidden", "may not delete"))
+        refused = Trouble(ApiError(status, reason, "may not delete"))
         # Of the requests the two ConfigMaps', the Job's, its reading and its deletion.
         world.troubles = [*[None] * (4 if at == 0 else 6), refused]
         await Operator(world).reconcile()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from mlperf_operator.cluster import ApiError
+from mlperf_operator.observed import format_time
 from unit.core.builders import UID
 from unit.reconcile.world import CrashError, Operator, World, new_world
 
@@ -227,6 +229,18 @@ async def test_changes_of_stages_wait_longer_the_more_runs_are_under_way() -> No
     assert await operator.reconcile() == timedelta(seconds=50)
 
 
+async def test_changes_of_stages_do_not_wait_for_as_long_as_the_servers_clock_was_set_back() -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    pod = world.start_pod()
+    await operator.reconcile()
+    world.now -= timedelta(hours=1)
+    world.objects["Pod", pod]["status"]["initContainerStatuses"] = [{"name": "code", "state": {"running": {}}}]
+    await operator.reconcile()
+    assert world.run()["status"]["stage"] == "code"
+
+
 async def test_nothing_is_remembered_of_a_run_that_has_finished() -> None:
     world = new_world()
     operator = Operator(world)
@@ -234,6 +248,21 @@ async def test_nothing_is_remembered_of_a_run_that_has_finished() -> None:
     await operator.reconcile(look=False)
     assert operator.reconciler._written
     await operator.reconcile()
+    assert not operator.reconciler._written
+
+
+async def test_nothing_is_remembered_of_a_run_that_went_while_its_status_was_written() -> None:
+    class Vanishing(World):
+        async def apply_run_status(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            stored = await super().apply_run_status(*args, **kwargs)
+            operator.runs.clear()
+            operator.reconciler.forget(UID)
+            return stored
+
+    world = Vanishing(objects=new_world().objects)
+    operator = Operator(world)
+    await operator.reconcile()
+    assert world.writes[-1] == "status"
     assert not operator.reconciler._written
 
 
@@ -276,3 +305,28 @@ async def test_a_finished_run_is_deleted_after_its_time_to_live() -> None:
     world.now += timedelta(seconds=61)
     await operator.reconcile()
     assert ("MLPerfRun", "demo") not in world.objects
+
+
+async def test_what_waits_to_be_written_counts_when_the_pod_goes_before_it_is() -> None:
+    world = new_world({"startTimeoutSeconds": 60})
+    operator = Operator(world)
+    await operator.reconcile()
+    pod = world.start_pod()
+    world.now += timedelta(seconds=58)
+    await operator.reconcile()
+    world.now += timedelta(seconds=1)
+    began = {"running": {"startedAt": format_time(world.now)}}
+    world.objects["Pod", pod]["status"]["initContainerStatuses"] = [{"name": "code", "state": began}]
+    world.writes.clear()
+    await operator.reconcile()
+    assert world.writes == []
+    del world.objects["Pod", pod]
+    world.run()["spec"]["ttlSecondsAfterFinished"] = 60
+    world.put(world.run())
+    world.now += timedelta(seconds=4)
+    world.fault = ApiError(500, "InternalError", "etcd is away")
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+    await operator.reconcile()
+    assert world.condition("Finished")[0] == "False"
+    assert world.run()["status"]["stages"][0]["startedAt"] == began["running"]["startedAt"]

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from mlperf_operator.clock import ServerClock
-from mlperf_operator.cluster import JOBS
+from mlperf_operator.cluster import JOBS, ApiError
 from unit.runtime.stream_server import connected
 
 DATE = "Fri, 02 Jan 2026 03:04:05 GMT"
@@ -74,7 +74,17 @@ def test_an_answer_without_a_date_is_passed_over(monotonic: Monotonic, nonsense:
     assert clock.now() == MOMENT
 
 
-async def test_every_answer_of_the_server_sets_the_clients_clock() -> None:
+async def test_an_error_which_may_come_from_a_proxy_does_not_set_the_clients_clock() -> None:
+    async def handle(request: web.Request) -> web.Response:
+        return web.Response(status=503, headers={"Date": DATE})
+
+    async with connected(handle) as cluster:
+        with pytest.raises(ApiError):
+            await cluster.get(JOBS, "n", "demo")
+        assert abs(cluster.clock.now() - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+async def test_every_good_answer_of_the_server_sets_the_clients_clock() -> None:
     async def handle(request: web.Request) -> web.Response:
         return web.json_response({"kind": "Job"}, headers={"Date": DATE})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from mlperf_operator.cluster import (
     CONFIG_MAPS,
     DAEMON_SETS,
     JOBS,
+    LEASES,
     MLPERF_RUNS,
     NODES,
     PODS,
@@ -24,6 +26,8 @@ from mlperf_operator.cluster import (
     Cluster,
     NotLeaderError,
 )
+from mlperf_operator.driver_controller import WORKERS
+from mlperf_operator.settings import Settings
 from unit.runtime.stream_server import connected
 
 
@@ -115,21 +119,45 @@ async def test_a_server_that_is_not_there_has_status_zero() -> None:
     assert caught.value.status == 0
 
 
+def kubeconfig(file: Path, server: str) -> str:
+    """Write a kubeconfig of a server and return its path."""
+    entry = {"name": "x", "cluster": {"server": server}, "user": {"token": "t"}}
+    context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+    file.write_text(json.dumps({"clusters": [entry], "users": [entry], "contexts": [context], "current-context": "x"}))
+    return str(file)
+
+
 async def test_the_kubeconfig_that_the_environment_names_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = Requests(lambda: web.json_response({"a": 1}))
     async with connected(requests.handle) as other:
-        entry = {"name": "x", "cluster": {"server": other._api.configuration.host}, "user": {"token": "t"}}
-        context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
-        file = tmp_path / "kubeconfig"
-        file.write_text(
-            json.dumps({"clusters": [entry], "users": [entry], "contexts": [context], "current-context": "x"})
-        )
-        monkeypatch.setenv("KUBECONFIG", str(file))
+        monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path / "kubeconfig", other._api.configuration.host))
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
         async with Cluster.from_environment() as cluster:
             assert await cluster.get(JOBS, "n", "a") == {"a": 1}
+
+
+async def test_the_lease_finds_a_connection_while_every_worker_waits_for_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = asyncio.Event()
+
+    async def handle(request: web.Request) -> web.Response:
+        if request.method == "PATCH":
+            await hangs.wait()
+        return web.json_response({"kind": "Lease"})
+
+    workers = Settings.model_json_schema()["properties"]["workers"]["maximum"] + WORKERS
+    async with connected(handle) as other:
+        monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path / "kubeconfig", other._api.configuration.host))
+        async with Cluster.from_environment() as cluster, asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(cluster.set_job_suspend("n", "a", "uid", suspend=True))
+            await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                assert await cluster.get(LEASES, "n", "a") == {"kind": "Lease"}
+            hangs.set()
 
 
 async def test_a_log_is_text_whatever_its_bytes() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from local_cluster.ports import free_port
 
 from mlperf_operator import handlers
 from mlperf_operator.cluster import Cluster
@@ -22,7 +23,6 @@ from mlperf_operator.reconcile import Reconciler
 from mlperf_operator.settings import Settings
 from unit.runtime.fake_api import FakeApi
 from unit.runtime.stream_server import connected, refusal, until
-from unit.runtime.test_health import _port
 from unit.sight.scraping import samples, scrape
 
 RUNS = "/apis/mlperf.dev/v1alpha1/namespaces/bench/mlperfruns/"
@@ -231,8 +231,8 @@ async def test_a_process_leads_until_it_is_told_to_end_and_gives_its_lease_back(
             yield cluster
 
         monkeypatch.setattr(Cluster, "from_environment", classmethod(environment))
-        metrics_port = _port()
-        settings = Settings(health_port=_port(), metrics_port=metrics_port, identity="me", lease_retry_seconds=0.1)
+        metrics_port = free_port()
+        settings = Settings(health_port=free_port(), metrics_port=metrics_port, identity="me", lease_retry_seconds=0.1)
         task = asyncio.create_task(serve(settings))
         await until(lambda: _reason(api) == "PodNotCreated")
         shown = await scrape(metrics_port)

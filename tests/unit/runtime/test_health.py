@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 
 import aiohttp
 import pytest
+from local_cluster.ports import free_port
 
 from mlperf_operator import health as health_module
 from mlperf_operator.health import MAX_SILENCE_SECONDS, Health
@@ -21,14 +21,8 @@ class _Stream:
         self.last_activity = time.monotonic() - age
 
 
-def _port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 async def _ask(streams: list[_Stream], *, leader: bool, path: str) -> tuple[int, str]:
-    port = _port()
+    port = free_port()
     async with (
         Health(port, streams, is_leader=lambda: leader),
         aiohttp.ClientSession() as session,
@@ -61,7 +55,7 @@ async def test_a_standby_is_ready_and_healthy_without_streams() -> None:
 
 async def test_a_blocked_event_loop_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "MAX_LOOP_LAG_SECONDS", 0.2)
-    async with Health(_port(), [], is_leader=lambda: False) as health:
+    async with Health(free_port(), [], is_leader=lambda: False) as health:
         await asyncio.sleep(0.01)
         time.sleep(1)  # noqa: ASYNC251 - blocking is what is tested
         await asyncio.sleep(0.05)

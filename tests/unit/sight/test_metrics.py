@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from aiohttp import web
+from local_cluster.ports import free_port
 
 from mlperf_operator.api.v1alpha1 import MLPerfRunStatus
 from mlperf_operator.cluster import PODS, ApiError
@@ -17,7 +18,6 @@ from mlperf_operator.queue import WorkQueue
 from mlperf_operator.run_facts import durations
 from mlperf_operator.workers import work
 from unit.runtime.stream_server import connected, refusal, until
-from unit.runtime.test_health import _port
 from unit.sight.scraping import moment, stage, value
 
 
@@ -104,7 +104,7 @@ async def test_requests_are_counted_by_their_answer_and_those_without_one_too() 
 
 async def test_the_event_loops_lag_is_measured() -> None:
     metrics = Metrics()
-    async with Health(_port(), [], is_leader=lambda: False, metrics=metrics):
+    async with Health(free_port(), [], is_leader=lambda: False, metrics=metrics):
         await until(lambda: value(metrics.registry, "mlperf_operator_event_loop_lag_seconds_count") == 1)
 
 

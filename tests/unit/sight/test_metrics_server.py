@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import aiohttp
 import pytest
+from local_cluster.ports import free_port
 
 from mlperf_operator.metrics import Metrics
 from mlperf_operator.metrics_server import MetricsServer, Shown
 from mlperf_operator.observed import RunRecord
 from unit.core.builders import result
-from unit.runtime.test_health import _port
 from unit.sight.scraping import finished, samples, scrape
 
 
@@ -34,7 +34,7 @@ class _Informer:
 
 @asynccontextmanager
 async def _serving(runs: Mapping[str, RunRecord], *informers: _Informer) -> AsyncIterator[int]:
-    port, metrics = _port(), Metrics()
+    port, metrics = free_port(), Metrics()
     metrics.about_process()
     async with MetricsServer(port, metrics, Shown(informers, {"reference-cpu"}, runs, {})):
         yield port
@@ -53,6 +53,17 @@ async def test_runs_informers_and_the_process_are_shown_together() -> None:
     [(build, _)] = samples(shown, "mlperf_operator_build_info")
     assert set(build) == {"version", "python_version"}
     assert "_created" not in shown
+
+
+async def test_the_tasks_of_the_loop_are_counted_at_the_scrape() -> None:
+    async with _serving({}) as port:
+        [(_, before)] = samples(await scrape(port), "mlperf_operator_tasks")
+        sleepers = [asyncio.create_task(asyncio.sleep(60)) for _ in range(50)]
+        [(_, after)] = samples(await scrape(port), "mlperf_operator_tasks")
+        for sleeper in sleepers:
+            sleeper.cancel()
+    assert before > 0
+    assert after - before >= 45
 
 
 async def test_a_standbys_informers_have_no_age() -> None:

@@ -8,13 +8,13 @@ import time
 from typing import Any
 
 import pytest
+from local_cluster.ports import free_port
 
 from mlperf_operator import tracing
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.settings import Settings, SettingsError
 from mlperf_operator.tracing import Tracer, spans
 from unit.runtime.stream_server import until
-from unit.runtime.test_health import _port
 from unit.sight.otlp_receiver import receiving
 from unit.sight.scraping import EPOCH, conditions, finished, stage
 
@@ -84,7 +84,7 @@ async def test_an_endpoint_that_does_not_answer_holds_nobody_up(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracing, "SEND_SECONDS", 0.5)
-    tracer = Tracer(f"http://127.0.0.1:{_port()}", "1")
+    tracer = Tracer(f"http://127.0.0.1:{free_port()}", "1")
     started = time.monotonic()
     for number in range(200):
         _finish(tracer, _run(name=f"r{number}"))
