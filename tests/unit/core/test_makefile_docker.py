@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ SCRIPTS = {
 }
 
 
+def _without_make(environment: Mapping[str, str]) -> dict[str, str]:
+    """Of a make that runs these tests the one under test knows nothing: it would tell of the folders that it enters."""
+    return {key: value for key, value in environment.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+
+
 class Tree:
     """A code tree with the rendered file."""
 
@@ -40,7 +46,7 @@ class Tree:
         done = subprocess.run(
             ["make", *arguments],
             cwd=self.folder,
-            env={**os.environ, "SAID": str(self.said), "TMPDIR": str(self.temporary), **environment},
+            env={**_without_make(os.environ), "SAID": str(self.said), "TMPDIR": str(self.temporary), **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

