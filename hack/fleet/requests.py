@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import yaml
 
-from mlperf_operator.cluster import BY_KIND, PODS, Cluster, Resource
+from mlperf_operator.cluster import BY_KIND, PODS, ApiError, Cluster, Resource
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace")
@@ -53,10 +53,19 @@ async def ask(
 
 
 async def table(cluster: Cluster, resource: Resource, namespace: str, selector: str = "") -> list[dict[str, Any]]:
-    """Return what `kubectl get` shows, by column: the cheapest list that says how each object stands."""
+    """Return what `kubectl get` shows, by column: the cheapest list that says how each object stands.
+
+    Raises:
+        ApiError: the API server refused.
+    """
     api, headers = cluster._api, {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}  # noqa: SLF001
     url = f"{api.configuration.host}{resource.url(namespace)}?includeObject=None&labelSelector={quote(selector)}"
-    answer = json.loads(await (await api.call_api("GET", url, headers)).response.read())
+    response = (await api.call_api("GET", url, headers)).response
+    text = await response.read()
+    if response.status != 200:
+        # As for some seconds after its start, when it has not read what there is.
+        raise ApiError(response.status, str(response.reason), text.decode(errors="replace"))
+    answer = json.loads(text)
     names = [column["name"] for column in answer["columnDefinitions"]]
     return [dict(zip(names, row["cells"], strict=True)) for row in answer.get("rows") or ()]
 

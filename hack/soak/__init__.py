@@ -1,0 +1,1 @@
+"""The parts of `make bench-soak`: hack/bench_soak.py puts them together."""
