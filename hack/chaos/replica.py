@@ -196,4 +196,5 @@ def _ordinary(line: str) -> bool:
         entry: Any = json.loads(line)
     except ValueError:
         return False
-    return isinstance(entry, dict) and "exception" not in entry
+    # kopf tells with a traceback that its watch was refused; the operator starts it again and says so (handlers.py).
+    return isinstance(entry, dict) and ("exception" not in entry or str(entry.get("logger")).startswith("kopf."))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import logging
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import kopf
+from kopf._cogs.clients.errors import APIError
 
 from mlperf_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
 from mlperf_operator.informer import PAGE_SIZE
@@ -15,7 +18,10 @@ from mlperf_operator.naming import MANAGER
 
 Wake = Callable[[str], None]
 
+logger = logging.getLogger(__name__)
+
 _BACKOFF_CAP_SECONDS = 60.0
+_RESTART_SECONDS = 5.0
 
 
 class EndlessBackoffs:
@@ -68,7 +74,18 @@ def registry(wake: Wake) -> kopf.OperatorRegistry:
 
 
 async def watch(wake: Wake) -> None:
-    """Run kopf until it fails or is cancelled; returns only when it was stopped."""
-    # Without an identity kopf asks for the user's name, which the uid of the image does not have.
-    identity: Any = MANAGER
-    await kopf.operator(registry=registry(wake), standalone=True, clusterwide=True, identity=identity)
+    """Run kopf until it is stopped.
+
+    It ends on refusals that it has no answer to, such as 410 to a list (docs/faults.md). The operator's own informer
+    goes on meanwhile, so kopf is started again and the process is not.
+    """
+    while True:
+        try:
+            # Without an identity kopf asks for the user's name, which the uid of the image does not have.
+            identity: Any = MANAGER
+            await kopf.operator(registry=registry(wake), standalone=True, clusterwide=True, identity=identity)
+        except APIError as error:
+            logger.warning("kopf's watch was refused and starts again: %s", error)
+            await asyncio.sleep(_RESTART_SECONDS)
+        else:
+            return

@@ -26,6 +26,8 @@ UNUSED = {
     "update mlperfruns/finalizers": "asked by the admission plug-in OwnerReferencesPermissionEnforcement alone, which "
     "is off here: it says who may set an owner reference with blockOwnerDeletion",
     "delete configmaps": "only where the garbage collector missed that a run was deleted and made again",
+    "delete pods": "only for a driver pod of an older template, after an upgrade with drivers on nodes, which no test "
+    "here makes (unit/nodes/test_node_reconcile.py does)",
     "create daemonsets": "asked by the API server itself when an apply makes the object, which the log calls a patch",
     "create leases": "only where there was no Lease yet; a cluster that was there before has it",
 }
