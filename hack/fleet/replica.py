@@ -21,6 +21,15 @@ START_SECONDS = 120.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
+def resident_mb(pid: int) -> float:
+    """Return the resident memory of a process in megabytes of 10^6 bytes.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
 class Replica:
     """One replica under way."""
 
@@ -71,8 +80,7 @@ class Replica:
 
     def resident_mb(self) -> float:
         """Return its resident memory in megabytes of 10^6 bytes."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * resource.getpagesize() / 1e6
+        return resident_mb(self.process.pid)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import resource
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -15,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.scene import Scene
 from fleet import control_plane, requests
+from fleet.replica import resident_mb as resident_mb_of
 from mlperf_operator.cluster import CLAIMS, CONFIG_MAPS, JOBS, MLPERF_RUNS, PODS, ApiError
 from mlperf_operator.naming import SELECTOR
 
@@ -75,7 +75,7 @@ def totals(metrics: str) -> Mapping[str, float]:
 def resident_mb(pid: int) -> float:
     """Return the resident memory of a process; 0 where there is none."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+        return resident_mb_of(pid)
     except OSError:
         return 0.0
 

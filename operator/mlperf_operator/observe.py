@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import MLPerfRun
@@ -17,6 +17,7 @@ from mlperf_operator.observed import (
     PodRecord,
     Report,
     RunRecord,
+    controller,
     decode_job,
     decode_pod,
     parse_time,
@@ -116,7 +117,7 @@ class Observer:
         if observed.pods:
             return observed
         bodies = await self._cluster.list_in(PODS, job.namespace, f"{JOB_NAME_LABEL}={job.name}")
-        mine = [decode_pod(body) for body in bodies if _controller(body) == job.uid]
+        mine = [decode_pod(b) for b in bodies if controller(b["metadata"], JOBS.kind).get("uid") == job.uid]
         unseen = [pod for pod in mine if pod.run_uid != job.run_uid]
         pods = sorted(unseen, key=lambda pod: (pod.created_at, pod.name))
         return replace(observed, pods=tuple(pods), unwatched=observed.unwatched or bool(pods))
@@ -181,11 +182,6 @@ class Observer:
 def _misses_pod(run: MLPerfRun, observed: Observed, now: datetime, after: timedelta) -> bool:
     waiting, pod = waiting_since(run, observed, now), observed.pod
     return waiting is not None and (pod is None or pod.ended) and now >= waiting + after
-
-
-def _controller(body: Mapping[str, Any]) -> str:
-    owners = body["metadata"].get("ownerReferences") or ()
-    return next((str(owner.get("uid")) for owner in owners if owner.get("controller")), "")
 
 
 def _is_news(run: MLPerfRun, pod: PodRecord) -> bool:

@@ -203,7 +203,7 @@ def _created(meta: Raw) -> datetime:
     return parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC)
 
 
-def _controller(meta: Raw, kind: str) -> Raw:
+def controller(meta: Raw, kind: str) -> Raw:
     """Return the owner of this kind that controls an object: labels are anybody's to copy, an owner is meant."""
     owners = meta.get("ownerReferences") or ()
     return next((owner for owner in owners if owner.get("controller") and owner["kind"] == kind), {})
@@ -220,7 +220,7 @@ def decode_run(body: Raw) -> RunRecord:
 def decode_job(body: Raw) -> JobRecord:
     """Keep of a Job what reconciling needs."""
     meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
-    owner = _controller(meta, KIND)
+    owner = controller(meta, KIND)
     true = {c["type"]: c for c in status.get("conditions") or () if c["status"] == "True"}
     end = true.get("Complete") or true.get("Failed")
     return JobRecord(
@@ -253,7 +253,7 @@ def decode_pod(body: Raw) -> PodRecord:
         namespace=meta["namespace"],
         name=meta["name"],
         uid=meta["uid"],
-        job=_controller(meta, "Job").get("name", ""),
+        job=controller(meta, "Job").get("name", ""),
         run=labels.get(RUN_LABEL, ""),
         run_uid=labels.get(RUN_UID_LABEL, ""),
         node=body.get("spec", {}).get("nodeName"),
