@@ -20,6 +20,7 @@ from fleet.reported import lines, log
 from mlperf_operator.cluster import PODS, ApiError, Cluster
 from mlperf_operator.naming import RUN_UID_LABEL
 from mlperf_operator.resources.containers import COLLECT
+from mlperf_operator.site import site
 
 
 class NodeLogs:
@@ -57,12 +58,9 @@ async def serve(port: int, cert: Path, key: Path) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
     async with Cluster.from_environment() as cluster:
-        app = web.Application()
-        app.add_routes([web.get("/containerLogs/{namespace}/{pod}/{container}", NodeLogs(cluster).answer)])
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context).start()
-        await asyncio.Event().wait()
+        routes = [web.get("/containerLogs/{namespace}/{pod}/{container}", NodeLogs(cluster).answer)]
+        async with site(port, routes, host="127.0.0.1", tls=context):
+            await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies
 
 import aiohttp
 import msgspec
@@ -96,6 +97,9 @@ EVENTS = Resource("", "v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 NODES = Resource("", "v1", "nodes", "Node")
 DAEMON_SETS = Resource("apps", "v1", "daemonsets", "DaemonSet")
+POLICY_BINDINGS = Resource(
+    "admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding"
+)
 
 BY_KIND: Mapping[str, Resource] = {
     r.kind: r for r in (MLPERF_RUNS, JOBS, PODS, CONFIG_MAPS, CLAIMS, EVENTS, LEASES, NODES, DAEMON_SETS)
@@ -113,6 +117,8 @@ async def _configuration() -> client.Configuration:
     except config.ConfigException as error:
         raise ApiError(0, "NoConfiguration", f"no cluster to talk to: {error}") from error
     configuration.connection_pool_maxsize = MAX_CONNECTIONS
+    # Where the environment names no proxy it is not to be trusted: aiohttp would read ~/.netrc at each request.
+    configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
     return configuration
 
 
@@ -125,6 +131,7 @@ class Cluster:
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
+        api.configuration.trace_configs = [self._tracing()]
         self._host = urlsplit(api.configuration.host).netloc
         self.guard: Callable[[], bool] = lambda: True
         """Asked before each write; False refuses it, so that a leader that was replaced cannot act."""
@@ -265,9 +272,9 @@ class Cluster:
         data = await self._request("GET", PODS.url(namespace, pod, "log"), query=query)
         return data.decode(errors="replace")
 
-    async def events_about(self, namespace: str, uid: str) -> list[Json]:
-        """Return the warnings about the object of that uid."""
-        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning"}
+    async def warnings_about_jobs(self, namespace: str) -> list[Json]:
+        """Return the warnings about Jobs of a namespace."""
+        query = {"fieldSelector": "involvedObject.kind=Job,type=Warning"}
         return list((await self._json("GET", EVENTS.url(namespace), query=query)).get("items", []))
 
     async def list_page(self, resource: Resource, query: Mapping[str, str]) -> Json:
@@ -318,14 +325,7 @@ class Cluster:
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(ask)
         trace.on_connection_reuseconn.append(ask)
-        trace.freeze()
         return trace
-
-    def _open_session(self) -> None:
-        rest = self._api.rest_client
-        if rest.pool_manager is None:
-            rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - its constructor takes no trace
-            rest.pool_manager.trace_configs.append(self._tracing())
 
     async def _json(
         self,
@@ -370,7 +370,6 @@ class Cluster:
         }
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
         full = self._api.configuration.host + url + (f"?{urlencode(query)}" if query else "")
-        self._open_session()
         limit = timeout or aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
         started, code = time.perf_counter(), "<error>"
         try:

@@ -10,15 +10,15 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from mlperf_operator import handlers, naming, shapes
 from mlperf_operator.api.v1alpha1 import ConditionStatus, ConditionType, MLPerfRun, MLPerfRunStatus
 from mlperf_operator.catalogue import DriverSettings
-from mlperf_operator.cluster import JOBS, MLPERF_RUNS, PODS, Cluster
+from mlperf_operator.cluster import JOBS, MLPERF_RUNS, PODS, Cluster, Resource
 from mlperf_operator.driver_controller import DriverController
 from mlperf_operator.health import Health
-from mlperf_operator.informer import Informer
+from mlperf_operator.informer import Decode, Informer
 from mlperf_operator.inputs import InputsReader
 from mlperf_operator.lease import Lease
 from mlperf_operator.limits import Limits
@@ -39,6 +39,7 @@ from mlperf_operator.workers import work
 
 logger = logging.getLogger(__name__)
 
+C = TypeVar("C", JobRecord, PodRecord)
 
 NAME = "mlperfrun"
 """Of the controller and its queue in metrics."""
@@ -58,35 +59,9 @@ class Controller:
         self.runs: Informer[RunRecord] = Informer(
             cluster, MLPERF_RUNS.read_as(shapes.RUN), decode_run, index=lambda run: run.uid, on_change=self._run_changed
         )
-        self.jobs: Informer[JobRecord] = Informer(
-            cluster,
-            JOBS.read_as(shapes.JOB),
-            decode_job,
-            label_selector=naming.SELECTOR,
-            index=lambda job: job.run_uid,
-            on_change=self._child_changed,
-        )
-        self.pods: Informer[PodRecord] = Informer(
-            cluster,
-            PODS.read_as(shapes.POD),
-            decode_pod,
-            label_selector=naming.SELECTOR,
-            index=lambda pod: pod.run_uid,
-            on_change=self._child_changed,
-        )
-        self._drivers = (
-            DriverController(
-                cluster,
-                drivers,
-                DriverImages(settings.image, settings.image_pull_policy, settings.image_pull_secrets),
-                Home(settings.namespace, settings.driver_owner),
-                self.runs.store,
-                self._queue.add,
-                metrics,
-            )
-            if drivers is not None
-            else None
-        )
+        self.jobs = self._informer(cluster, JOBS.read_as(shapes.JOB), decode_job)
+        self.pods = self._informer(cluster, PODS.read_as(shapes.POD), decode_pod)
+        self._drivers = self._driver_controller(cluster, drivers) if drivers is not None else None
         self._limits = _limits(settings, drivers)
         self._reconciler = Reconciler(
             cluster,
@@ -97,6 +72,23 @@ class Controller:
             now=cluster.clock.now,
             on_finished=self._finished,
         )
+
+    def _informer(self, cluster: Cluster, resource: Resource, decode: Decode[C]) -> Informer[C]:
+        """Return the informer of a kind that runs have children of."""
+        return Informer(
+            cluster,
+            resource,
+            decode,
+            label_selector=naming.SELECTOR,
+            index=lambda child: child.run_uid,
+            on_change=self._child_changed,
+        )
+
+    def _driver_controller(self, cluster: Cluster, drivers: DriverSettings) -> DriverController:
+        settings = self._settings
+        images = DriverImages(settings.image, settings.image_pull_policy, settings.image_pull_secrets)
+        home = Home(settings.namespace, settings.driver_owner)
+        return DriverController(cluster, drivers, images, home, self.runs.store, self._queue.add, self._metrics)
 
     @property
     def informers(self) -> tuple[Informer[Any], ...]:
@@ -201,7 +193,8 @@ async def serve(settings: Settings) -> None:
         cluster.guard = lambda: lease.held
         metrics.leader.labels(naming.MANAGER).set_function(lambda: float(lease.held))
         health = Health(settings.health_port, controller.informers, is_leader=lambda: lease.held, metrics=metrics)
-        async with health, MetricsServer(settings.metrics_port, metrics, controller.shown()):
+        shown = MetricsServer(settings.metrics_port, metrics, controller.shown())
+        async with health.serving(), shown.serving():
             await first_ended(lease.run(controller.run), _wait_for(stopped))
 
 

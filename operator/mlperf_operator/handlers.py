@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import aiohttp
 import kopf
 from kopf._cogs.clients.errors import APIError
 
@@ -47,13 +48,38 @@ class NoDiffs(kopf.DiffBaseStorage):
         """Keep nothing."""
 
 
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+
+
+async def _metadata_alone(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Ask for no more of a run than its metadata: it may be large, and nothing but its name is taken from kopf.
+
+    Not of a list: without any run it would come with null for its items, which kopf does not expect.
+    """
+    if "watch" in request.url.query:
+        request.headers["Accept"] = _METADATA
+    return await handler(request)
+
+
+def _session(found: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+    """Return kopf's own session but for what it reads of a run."""
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=found.as_ssl_context()),
+        headers=found.as_http_headers(),
+        trust_env=found.trust_env,
+        middlewares=(_metadata_alone,),
+    )
+    return kopf.AiohttpSession(server=found.server, priority=found.priority, aiohttp_session=session)
+
+
 def registry(wake: Wake) -> kopf.OperatorRegistry:
     """Return kopf's handlers."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
-    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401 - kopf's own arguments
-        return kopf.login_via_client(**kwargs)
+    async def login(**kwargs: Any) -> kopf.AiohttpSession | None:  # noqa: ANN401 - kopf's own arguments
+        found = kopf.login_via_client(**kwargs)
+        return _session(found) if found is not None else None
 
     @kopf.on.startup(registry=handlers)
     async def configure(settings: kopf.OperatorSettings, **_: object) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
 
 from aiohttp import web
 
 from mlperf_operator.metrics import UNSEEN, Metrics
+from mlperf_operator.site import site
 
 MAX_LOOP_LAG_SECONDS = 5.0
 MAX_SILENCE_SECONDS = 150.0
@@ -25,7 +26,7 @@ class Watched(Protocol):
 
 
 class Health:
-    """Serves /healthz and /readyz while it is entered."""
+    """What /healthz and /readyz say."""
 
     def __init__(
         self,
@@ -40,25 +41,16 @@ class Health:
         self._is_leader = is_leader
         self._metrics = metrics
         self._lag = 0.0
-        self._beat: asyncio.Task[None] | None = None
-        self._runner: web.AppRunner | None = None
 
-    async def __aenter__(self) -> Self:
-        app = web.Application()
-        app.add_routes([web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)])
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, port=self._port).start()
-        self._beat = asyncio.create_task(self._measure_lag())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve, and measure how late the event loop is."""
+        async with site(self._port, [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]):
+            beat = asyncio.create_task(self._measure_lag())
+            try:
+                yield
+            finally:
+                beat.cancel()
 
     async def _measure_lag(self) -> None:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 
 from mlperf_operator.api.v1alpha1 import MLPerfRun
+from mlperf_operator.children_policy import ChildrenPolicy
 from mlperf_operator.cluster import CONFIG_MAPS, Cluster
 from mlperf_operator.gpu_config_schema import SystemConfig
 from mlperf_operator.observed import Blocked
@@ -37,6 +38,7 @@ class InputsReader:
         self._cluster = cluster
         self._settings = settings
         self._agent_files = read_agent_files()
+        self.children_policy = ChildrenPolicy(cluster, settings.children_policy)
 
     def images(self, run: MLPerfRun, suite: Suite) -> Images:
         """Return the images of the run's containers."""

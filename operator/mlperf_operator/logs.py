@@ -9,6 +9,8 @@ from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
+from mlperf_operator.api.v1alpha1 import MLPerfRun
+
 _FIELDS = ("run", "namespace", "uid", "node")
 
 
@@ -41,6 +43,12 @@ class RunLogger(logging.LoggerAdapter[logging.Logger]):
 def bind(logger: logging.Logger, **fields: str) -> RunLogger:
     """Return a logger whose lines carry these fields: run, namespace, uid; or node."""
     return RunLogger(logger, fields)
+
+
+def of_run(logger: logging.Logger, run: MLPerfRun) -> RunLogger:
+    """Return a logger whose lines are about a run."""
+    meta = run.metadata
+    return bind(logger, run=meta.name, namespace=meta.namespace, uid=meta.uid)
 
 
 def configure(level: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,6 +18,7 @@ from mlperf_operator.fleet_metrics import Fleet
 from mlperf_operator.metrics import Metrics
 from mlperf_operator.nodes.records import NodeRecord
 from mlperf_operator.observed import RunRecord
+from mlperf_operator.site import site
 
 CHUNK = 100
 """Runs that are read in one go; between two the event loop may do something else."""
@@ -73,7 +74,7 @@ class Informers(Collector):
 
 
 class MetricsServer:
-    """Serves /metrics while it is entered; port 0: does not."""
+    """What /metrics says."""
 
     def __init__(
         self,
@@ -86,25 +87,17 @@ class MetricsServer:
         self._shown = shown
         self._fleet = Fleet(())
         self._scraping = asyncio.Lock()
-        self._runner: web.AppRunner | None = None
         metrics.registry.register(Informers(shown.informers))
         metrics.registry.register(_Folded(lambda: self._fleet))
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve, unless the port is 0."""
         if not self._port:
-            return self
-        app = web.Application()
-        app.add_routes([web.get("/metrics", self._serve)])
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, port=self._port).start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+            yield
+            return
+        async with site(self._port, [web.get("/metrics", self._serve)]):
+            yield
 
     async def _serve(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))

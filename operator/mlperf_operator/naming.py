@@ -15,6 +15,9 @@ RUN_UID_LABEL = f"{GROUP}/run-uid"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 SELECTOR = f"{MANAGED_BY_LABEL}={MANAGER}"
 
+CHILDREN_POLICY_ANNOTATION = f"{GROUP}/children-policy"
+"""On the pods of a run: under which admission policy the operator made their Job (children_policy.py)."""
+
 DRIVER_OPT_IN_LABEL = f"{GROUP}/driver-opt-in"
 """On a node, by its administrator: install, adopt or verify. Without it the operator leaves a node alone."""
 

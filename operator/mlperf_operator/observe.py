@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from mlperf_operator import naming
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.cluster import JOBS, PODS, ApiError, Cluster
+from mlperf_operator.job_warnings import JobWarnings
 from mlperf_operator.observed import (
     JOB_NAME_LABEL,
     JobRecord,
@@ -20,7 +21,6 @@ from mlperf_operator.observed import (
     controller,
     decode_job,
     decode_pod,
-    parse_time,
 )
 from mlperf_operator.outcome import LAST_WORD_GRACE
 from mlperf_operator.report import ReportError, announced, parse_log, parse_part
@@ -62,6 +62,7 @@ class Observer:
     def __init__(self, cluster: Cluster, views: Views) -> None:
         self._cluster = cluster
         self._views = views
+        self._warnings = JobWarnings(cluster)
 
     def recorded(self, run: MLPerfRun) -> Observed:
         """Return what the informers know of the run."""
@@ -109,7 +110,7 @@ class Observer:
             observed = await self._with_unseen_pods(job, observed)
         waiting = waiting_since(run, observed, now)
         if waiting is not None and _misses_pod(run, observed, now, POD_EXPECTED_AFTER):
-            return replace(observed, job_warnings=await self._warnings(job, waiting))
+            return replace(observed, job_warnings=await self._warnings.about(job, waiting, now))
         return observed
 
     async def _with_unseen_pods(self, job: JobRecord, observed: Observed) -> Observed:
@@ -129,11 +130,6 @@ class Observer:
         body = await self._cluster.get(JOBS, run.metadata.namespace, naming.job_name(run))
         job = decode_job(body) if body is not None else None
         return job if job is not None and job.run_uid == run.metadata.uid else None
-
-    async def _warnings(self, job: JobRecord, since: datetime) -> tuple[str, ...]:
-        events = await self._cluster.events_about(job.namespace, job.uid)
-        told = [(parse_time(event.get("lastTimestamp")) or since, str(event.get("message", ""))) for event in events]
-        return tuple(message for moment, message in sorted(told) if moment >= since)
 
     async def _with_report(self, run: MLPerfRun, job: JobRecord, observed: Observed, now: datetime) -> Observed:
         why, hope = "no pod is left that could report", False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -281,9 +282,10 @@ def _decode_container(status: Raw) -> ContainerRecord:
     kind = next((key for key in ("terminated", "running", "waiting") if key in state), "waiting")
     facts = state.get(kind) or {}
     return ContainerRecord(
-        name=status["name"],
-        state=kind.capitalize(),
-        reason=facts.get("reason", ""),
+        # The same few words in every pod.
+        name=intern(status["name"]),
+        state=intern(kind.capitalize()),
+        reason=intern(facts.get("reason", "")),
         message=facts.get("message", ""),
         exit_code=facts.get("exitCode"),
         started_at=parse_time(facts.get("startedAt")),

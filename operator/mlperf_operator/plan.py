@@ -11,7 +11,7 @@ from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.observed import Observed, parse_time
 from mlperf_operator.outcome import run_deadline, start_deadline
 from mlperf_operator.resources.configmaps import agent_config_map, gpu_config_map
-from mlperf_operator.resources.job import Images, job, recovery_job
+from mlperf_operator.resources.job import NO_BOUNDS, Bounds, Images, job, recovery_job
 from mlperf_operator.resources.stage_plan import build_plan
 from mlperf_operator.resources.steps import digest
 from mlperf_operator.resources.volumes import claims, outlives_pod
@@ -42,8 +42,7 @@ class Inputs:
     override_files: Mapping[str, str]
     driver: str | None = None
     """The exact driver version that the Job asks of its node, where the operator brought it there."""
-    host_paths: tuple[str, ...] = ()
-    """Folders of the node that the administrator allows."""
+    bounds: Bounds = NO_BOUNDS
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def desired_objects(run: MLPerfRun, inputs: Inputs) -> list[dict[str, Any]]:
             inputs.override_files,
             config_digest(run, inputs),
             driver=inputs.driver,
-            host_paths=inputs.host_paths,
+            bounds=inputs.bounds,
         ),
     ]
 
@@ -112,7 +111,7 @@ def keep_going(run: MLPerfRun, observed: Observed) -> list[Action]:
 
 
 def recover(
-    run: MLPerfRun, observed: Observed, suite: Suite, images: Images, host_paths: tuple[str, ...] = ()
+    run: MLPerfRun, observed: Observed, suite: Suite, images: Images, bounds: Bounds = NO_BOUNDS
 ) -> list[Action]:
     """Return what reads the results of a complete Job again from the volume, once its pod can no longer report.
 
@@ -125,7 +124,7 @@ def recover(
     if pod is not None and not pod.ended:
         return []
     node = (pod.node if pod is not None else None) or run.status.node
-    return [Create(recovery_job(run, suite, images, node, host_paths))]
+    return [Create(recovery_job(run, suite, images, node, bounds))]
 
 
 def finish(run: MLPerfRun, observed: Observed, now: datetime) -> list[Action]:

@@ -3,44 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from mlperf_operator import naming, plan
 from mlperf_operator.acceptance import refusal
 from mlperf_operator.act import NameTakenError, act
-from mlperf_operator.api.v1alpha1 import MLPerfRun, MLPerfRunStatus, to_wire
+from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.cluster import JOBS, PODS, ApiError, Cluster
 from mlperf_operator.driver_keeper import DriverKeeper
-from mlperf_operator.events import event, notes
 from mlperf_operator.gpu_config_schema import ConfigError
 from mlperf_operator.inputs import InputsReader, NotReadyError
 from mlperf_operator.limits import Limits, Refusal
-from mlperf_operator.logs import RunLogger, bind
+from mlperf_operator.logs import of_run
 from mlperf_operator.observe import Observer, Views, given_up
 from mlperf_operator.observed import Blocked, Observed, decode_job
 from mlperf_operator.outcome import Phase, outcome
 from mlperf_operator.parity import placed
 from mlperf_operator.resources.confine import HostPathError
+from mlperf_operator.resources.job import Bounds
 from mlperf_operator.status import is_finished, next_status, refused_status
+from mlperf_operator.status_writer import OnFinished, StatusWriter
 from mlperf_operator.suites import Suite
 from mlperf_operator.typed import UnreadableError, typed
 
 logger = logging.getLogger(__name__)
-
-COALESCE = timedelta(seconds=5)
-"""What can wait, such as changes of stages alone, is written at most this often for a run."""
-
-COALESCED_A_SECOND = 10
-"""What can wait is written at most this often for all runs together."""
-
-_CAN_WAIT = ("conditions", "node", "stage", "stages")
-"""Fields whose change alone can wait, but for a condition's status, and its reason unless that is an ordinary one."""
-
-_ORDINARY_REASONS = frozenset({"Collecting", "Ending", "PodNotCreated", "PodStarting", "Running", "Starting"})
-"""What every run goes through; any other reason is told at once, as somebody may have to do something."""
 
 WAITING_FOR_DELETION = "WaitingForDeletion"
 PODS_LEFT = "pods of an earlier run of this name are still being deleted; delete them yourself if they stay"
@@ -48,23 +36,12 @@ DELETION_RETRY = timedelta(seconds=2)
 AT_ONCE = timedelta(0)
 
 REFUSALS = frozenset({400, 403, 404, 422})
-"""Answers to a creation that somebody can change: quota, admission policies, a namespace that is not there yet."""
+"""Answers to a write that somebody can change: quota, admission policies, a namespace that is not there yet."""
 
 
 def utc_now() -> datetime:
     """Return the present time."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class _Written:
-    """Our last status of a run, and where it stands in the run's history."""
-
-    resource_version: int
-    status: MLPerfRunStatus
-    at: datetime
-    waiting: MLPerfRunStatus | None = None
-    """What is to be written next. It counts already: its pod may be gone by then."""
 
 
 class Reconciler:
@@ -79,7 +56,7 @@ class Reconciler:
         *,
         keeper: DriverKeeper | None = None,
         now: Callable[[], datetime] = utc_now,
-        on_finished: Callable[[MLPerfRun, MLPerfRunStatus], None] = lambda _run, _status: None,
+        on_finished: OnFinished = lambda _run, _status: None,
     ) -> None:
         self._cluster = cluster
         self._views = views
@@ -88,8 +65,7 @@ class Reconciler:
         self._keeper = keeper
         self._observer = Observer(cluster, views)
         self._now = now
-        self._on_finished = on_finished
-        self._written: dict[str, _Written] = {}
+        self._statuses = StatusWriter(cluster, views.runs, on_finished)
         self._followers: set[str] = set()
         """Uids of runs whose name an earlier one had when they came."""
 
@@ -106,9 +82,9 @@ class Reconciler:
         if record is None:
             return None
         try:
-            run = self._with_written_status(typed(record))
+            run = self._statuses.latest(typed(record))
         except UnreadableError as error:
-            return await self._unreadable(self._with_written_status(error.run), str(error))
+            return await self._unreadable(self._statuses.latest(error.run), str(error))
         if run.metadata.deletion_timestamp is not None:
             return None
         if is_finished(run.status):
@@ -123,28 +99,12 @@ class Reconciler:
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a run that is gone."""
-        self._written.pop(uid, None)
+        self._statuses.forget(uid)
         self._followers.discard(uid)
-
-    def _with_written_status(self, run: MLPerfRun) -> MLPerfRun:
-        # The informer may be behind our own last write; resource versions can be compared (KEP-5504). What waits to be
-        # written counts for as long as nobody wrote another status.
-        written = self._written.get(run.metadata.uid)
-        if written is None:
-            return run
-        version = int(run.metadata.resource_version or 0)
-        if version >= written.resource_version and is_finished(run.status):
-            self.forget(run.metadata.uid)
-            return run
-        waits = written.waiting is not None and run.status == written.status
-        if version >= written.resource_version and not waits:
-            return run
-        latest = max(version, written.resource_version)
-        metadata = run.metadata.model_copy(update={"resource_version": str(latest)})
-        return run.model_copy(update={"metadata": metadata, "status": written.waiting or written.status})
 
     async def _advance(self, run: MLPerfRun, observed: Observed, now: datetime) -> timedelta | None:
         suite = self._suite(run)
+        refused = await self._keep_going(run, observed)
         try:
             observed = await self._act(run, suite, observed, now)
         except (ConfigError, NameTakenError) as error:
@@ -152,7 +112,9 @@ class Reconciler:
             return await self._refuse(run, Refusal(reason, str(error)))
         observed = self._with_driver(run, observed)
         status = next_status(run, suite, observed, now)
-        pause = await self._write(run, status, now)
+        pause = await self._statuses.write(run, status, now)
+        if refused is not None:
+            raise refused
         if is_finished(status):
             return AT_ONCE
         waits = observed.blocked is not None and observed.blocked.reason == WAITING_FOR_DELETION
@@ -168,10 +130,19 @@ class Reconciler:
     async def _act(self, run: MLPerfRun, suite: Suite | None, observed: Observed, now: datetime) -> Observed:
         if suite is not None and outcome(run, observed, now).phase is Phase.NOT_STARTED:
             return await self._start(run, suite, observed)
-        await act(self._cluster, run, observed.job, plan.keep_going(run, observed))
         if observed.job is not None and observed.job.outcome == "Complete":
             return await self._recover(run, suite, observed, now)
         return observed
+
+    async def _keep_going(self, run: MLPerfRun, observed: Observed) -> ApiError | None:
+        """Do what a run under way needs; return why that was refused, which must not freeze what the status says."""
+        try:
+            await act(self._cluster, run, observed.job, plan.keep_going(run, observed))
+        except ApiError as error:
+            if error.status not in REFUSALS:
+                raise
+            return error
+        return None
 
     async def _start(self, run: MLPerfRun, suite: Suite, observed: Observed) -> Observed:
         run = placed(run, self._limits)
@@ -180,7 +151,7 @@ class Reconciler:
         try:
             inputs = await self._inputs.read(run, suite)
             driver = await self._driver_for(run, suite)
-            inputs = replace(inputs, driver=driver, host_paths=self._limits.host_paths)
+            inputs = replace(inputs, driver=driver, bounds=await self._bounds())
             body = await act(self._cluster, run, None, plan.start(run, inputs))
         except NotReadyError as error:
             return replace(observed, blocked=error.blocked)
@@ -196,6 +167,9 @@ class Reconciler:
             return replace(observed, blocked=Blocked(reason, error.message))
         job = decode_job(body) if body is not None else None
         return replace(observed, job=job, config_digest=plan.config_digest(run, inputs))
+
+    async def _bounds(self) -> Bounds:
+        return Bounds(self._limits.host_paths, await self._inputs.children_policy.uid())
 
     async def _pods_are_left(self, run: MLPerfRun) -> bool:
         """Say whether the Job of an earlier run of this name is gone and its pods are not.
@@ -222,7 +196,7 @@ class Reconciler:
         try:
             if suite is not None:
                 run, images = placed(run, self._limits), self._inputs.images(run, suite)
-                actions = plan.recover(run, observed, suite, images, self._limits.host_paths)
+                actions = plan.recover(run, observed, suite, images, await self._bounds())
                 await act(self._cluster, run, None, actions)
                 return observed
             cause = f"suite {run.spec.suite} is not known any more"
@@ -241,7 +215,7 @@ class Reconciler:
 
     async def _refuse(self, run: MLPerfRun, refused: Refusal) -> timedelta | None:
         now = self._now()
-        await self._write(run, refused_status(run, refused, now), now)
+        await self._statuses.write(run, refused_status(run, refused, now), now)
         return AT_ONCE if run.spec.ttl_seconds_after_finished is not None else None
 
     async def _unreadable(self, run: MLPerfRun, problem: str) -> timedelta | None:
@@ -252,61 +226,9 @@ class Reconciler:
         if _is_new(run, self._observer.recorded(run)):
             return await self._refuse(run, Refusal("InvalidSpec", problem))
         # Written by a newer operator, which will be back; until then its Job goes on.
-        _log(run).warning("the run cannot be read by this version and is left alone: %s", problem)
+        of_run(logger, run).warning("the run cannot be read by this version and is left alone: %s", problem)
         return None
-
-    async def _write(self, run: MLPerfRun, status: MLPerfRunStatus, now: datetime) -> timedelta | None:
-        """Write the status if it differs; return how long to wait when the change can wait."""
-        meta, written = run.metadata, self._written.get(run.metadata.uid)
-        if written is not None and run.status is written.waiting:
-            run = run.model_copy(update={"status": written.status})
-        old, new = to_wire(run.status), to_wire(status)
-        if old == new:
-            if written is not None:
-                self._written[meta.uid] = replace(written, waiting=None)
-            return None
-        if written is not None and _essence(old) == _essence(new):
-            due = written.at + self._coalesce()
-            # Not for as long as the API server's clock was set back.
-            if written.at <= now < due:
-                self._written[meta.uid] = _Written(int(meta.resource_version), run.status, written.at, status)
-                return due - now
-        body = await self._cluster.apply_run_status(meta.namespace, meta.name, meta.uid, meta.resource_version, new)
-        record = self._views.runs.get(f"{meta.namespace}/{meta.name}")
-        if record is not None and record.uid == meta.uid:
-            # Else it was deleted and forgotten meanwhile, and nobody would forget it again.
-            self._written[meta.uid] = _Written(int(body["metadata"]["resourceVersion"]), status, now)
-        if is_finished(status):
-            # Once at most: a finished run is written no more. Where the answer to this write is lost, nobody is told.
-            self._on_finished(run, status)
-        await self._tell(run, status, now)
-        return None
-
-    def _coalesce(self) -> timedelta:
-        """Return how long a change that can wait does: longer, the more runs are under way."""
-        return max(COALESCE, timedelta(seconds=len(self._written) / COALESCED_A_SECOND))
-
-    async def _tell(self, run: MLPerfRun, status: MLPerfRunStatus, now: datetime) -> None:
-        for note in notes(run.status, status):
-            _log(run).info("%s: %s", note.reason, note.message)
-            try:
-                await self._cluster.emit_event(event(run, note, now, status.attempts))
-            except ApiError as error:
-                # Events are a convenience; the status, which is the truth, is already written.
-                _log(run).warning("event %s was not written: %s", note.reason, error)
-
-
-def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a status whose change is written at once: no stages, node, ordinary reasons and wording."""
-    kept = {key: value for key, value in status.items() if key not in _CAN_WAIT}
-    said = [(c["type"], c["status"], c["reason"]) for c in status.get("conditions", ())]
-    return {**kept, "conditions": [(*c[:2], None if c[2] in _ORDINARY_REASONS else c[2]) for c in said]}
 
 
 def _is_new(run: MLPerfRun, observed: Observed) -> bool:
     return observed.job is None and run.status.job_name is None
-
-
-def _log(run: MLPerfRun) -> RunLogger:
-    meta = run.metadata
-    return bind(logger, run=meta.name, namespace=meta.namespace, uid=meta.uid)

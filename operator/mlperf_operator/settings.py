@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     driver_owner: str = Field(
         default="", description="ConfigMap of the operator's namespace with which its driver pods go. Empty: none."
     )
+    children_policy: str = Field(
+        default="",
+        description="Binding of the admission policy that keeps a run's labels for the operator. Empty: none.",
+    )
     allowed_host_paths: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Prefixes that spec.scratch.hostPath and spec.results.hostPath may lie under."
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.plan import Inputs, desired_objects
-from mlperf_operator.resources.job import Images, recovery_job
+from mlperf_operator.resources.job import Bounds, Images, recovery_job
 from mlperf_operator.resources.overrides import override_files
 from mlperf_operator.suites import BUILT_IN, Suite
 
@@ -138,7 +138,12 @@ CASES = [
 ]
 
 
-def objects(case: Case, suite: Suite | None = None) -> dict[str, dict[str, Any]]:
+CHILDREN_POLICY = "22222222-3333-4444-5555-666666666666"
+
+
+def objects(
+    case: Case, suite: Suite | None = None, children_policy: str = CHILDREN_POLICY
+) -> dict[str, dict[str, Any]]:
     """Return everything that is made from a run, of its own suite unless another is given, by kind and name."""
     run = case.run
     suite = suite or BUILT_IN[run.spec.suite]
@@ -148,8 +153,13 @@ def objects(case: Case, suite: Suite | None = None) -> dict[str, dict[str, Any]]
     overrides = override_files(run, suite)
     # The wrapper's files have tests of their own; here they would only make every change of theirs show up.
     agent_files = {"preflight.py": "# agent/preflight.py\n", "stage.py": "# agent/stage.py\n"}
+    bounds = Bounds(HOST_PATHS, children_policy)
     inputs = Inputs(
-        suite=suite, images=images, agent_files=agent_files, override_files=overrides, host_paths=HOST_PATHS
+        suite=suite,
+        images=images,
+        agent_files=agent_files,
+        override_files=overrides,
+        bounds=bounds,
     )
-    made = [*desired_objects(run, inputs), recovery_job(run, suite, images, NODE, HOST_PATHS)]
+    made = [*desired_objects(run, inputs), recovery_job(run, suite, images, NODE, bounds)]
     return {f"{body['kind'].lower()}-{body['metadata']['name']}": body for body in made}

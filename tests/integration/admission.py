@@ -15,7 +15,7 @@ import yaml
 from kubernetes import config
 
 from integration.chart import CHART, Object, kubectl, render
-from mlperf_operator.cluster import BY_KIND
+from mlperf_operator.cluster import BY_KIND, POLICY_BINDINGS
 
 JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
 DAEMON_SET_CONTROLLER = "system:serviceaccount:kube-system:daemon-set-controller"
@@ -129,6 +129,12 @@ class Wall:
             assert time.monotonic() < deadline, f"{name} may not {asked}"
             time.sleep(0.1)
 
+    def children_policy(self) -> str:
+        """Return the uid that pods carry whose Job was made under these policies."""
+        status, answer = self.administrator.ask("GET", POLICY_BINDINGS.url(None, CHILDREN))
+        assert status == 200, answer
+        return str(json.loads(answer)["metadata"]["uid"])
+
     def add_namespace(self, name: str) -> None:
         """Make another namespace of the user's."""
         self.apply(_namespace(name), _admin_of(name, "alice"))
@@ -145,7 +151,7 @@ def in_force(kubeconfig: str, values: Object, release_namespace: str, namespaces
     wall = Wall(kubeconfig, release_namespace, render(values, namespace=release_namespace))
     everywhere = [release_namespace, *namespaces]
     # The probe's policy last: when it is in force, so are the others.
-    ordered = sorted(wall.objects, key=lambda o: o["metadata"]["name"] == _PROBE_POLICY)
+    ordered = sorted(wall.objects, key=lambda o: o["metadata"]["name"] == CHILDREN)
     administer(kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", str(_CRD))
     administer(kubeconfig, "wait", "--for=condition=Established", "-f", str(_CRD))
     try:
@@ -164,7 +170,8 @@ _APPLIED = (
     *("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"),
 )
 _CRD = CHART / "crd/mlperf.dev_mlperfruns.yaml"
-_PROBE_POLICY = "mlperf-operator-children"
+CHILDREN = "mlperf-operator-children"
+"""The policy about what carries a run's labels, and its binding."""
 
 
 def _wait(wall: Wall, *, refused: bool) -> None:

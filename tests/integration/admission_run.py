@@ -28,7 +28,7 @@ def started(wall: Wall, namespace: str, **spec: Any) -> str:
     [name] = fresh("run")
     assert wall.administrator.create(run_of(namespace, name, **spec), dry=False) == ""
     body = wall.administrator.get("MLPerfRun", namespace, name)
-    made = objects(_Stored(name, body["spec"], body))
+    made = objects(_Stored(name, body["spec"], body), children_policy=wall.children_policy())
     del made[f"job-{name}-collect"]
     for found in made.values():
         assert wall.operator.create(found, dry=False) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from golden.test_driver_daemonset import SETTINGS
 from integration.admission import DAEMON_SET_CONTROLLER, JOB_CONTROLLER, Wall, administer, config_map, fresh, in_force
+from integration.admission_run import POD_SECONDS
 from integration.chart import Object
+from mlperf_operator.naming import CHILDREN_POLICY_ANNOTATION
 from mlperf_operator.resources.driver_daemonset import DriverImages, driver_daemon_set
 from mlperf_operator.resources.job import required_nodes
 
@@ -52,6 +55,7 @@ def wall(kubeconfig: str) -> Iterator[Wall]:
 def pod(namespace: str, labels: Object | None = None, owner: tuple[str, str] | None = None, **options: Any) -> Object:
     """Return a pod without any privilege."""
     meta: Object = {"name": options.pop("name", "own"), "namespace": namespace, "labels": labels or {}}
+    meta["annotations"] = options.pop("annotations", {})
     if owner is not None:
         version = "batch/v1" if owner[0] == "Job" else "apps/v1"
         meta["ownerReferences"] = [
@@ -69,8 +73,46 @@ def test_a_namespace_of_privileged_runs_takes_no_other_pods(wall: Wall) -> None:
     controller = wall.account(JOB_CONTROLLER, BENCH)
     assert said in controller.create(pod(BENCH, owner=job))
     assert said in wall.account(DAEMON_SET_CONTROLLER, BENCH).create(pod(BENCH, owner=("DaemonSet", "a")))
-    assert controller.create(pod(BENCH, OURS, job)) == ""
+    assert controller.create(pod(BENCH, OURS, job, annotations=made_now(wall))) == ""
     assert wall.user.create(pod(PLAIN)) == ""
+
+
+def made_now(wall: Wall) -> Object:
+    """Return the annotations of the pods of a Job that was made under the present policies."""
+    return {CHILDREN_POLICY_ANNOTATION: wall.children_policy()}
+
+
+NOT_MADE_NOW = "permits privileged pods for runs alone, and the Job of this pod was not made by the operator under the"
+
+
+@pytest.mark.parametrize("noted", [{}, {CHILDREN_POLICY_ANNOTATION: "1"}], ids=["nothing", "another"])
+def test_the_controller_makes_no_pods_of_jobs_that_are_older_than_the_policies(wall: Wall, noted: Object) -> None:
+    old = ("Job", "run")
+    assert NOT_MADE_NOW in wall.account(JOB_CONTROLLER, BENCH).create(pod(BENCH, OURS, old, annotations=noted))
+    assert wall.account(JOB_CONTROLLER, PLAIN).create(pod(PLAIN, OURS, old, annotations=noted)) == ""
+
+
+def test_a_job_of_before_the_policies_gets_no_pod_where_runs_have_privileges(wall: Wall) -> None:
+    """As the administrator, whom no policy stops, for nobody else can make one now."""
+    spec = {"template": {"metadata": {"labels": OURS}, "spec": {**pod(BENCH)["spec"], "restartPolicy": "Never"}}}
+    meta = {"name": "forged", "namespace": BENCH, "labels": OURS}
+    body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {**spec, "suspend": True}}
+    assert wall.administrator.create(body, dry=False) == ""
+    noted = {"spec": {"template": {"metadata": {"annotations": made_now(wall)}}}}
+    assert "stay as they are" in wall.user.change("Job", BENCH, "forged", noted)
+    assert wall.user.change("Job", BENCH, "forged", {"spec": {"suspend": False}}, dry=False) == ""
+    assert NOT_MADE_NOW in warning_about(wall, BENCH, "forged")
+    assert wall.administrator.get("Pod", BENCH, query="?labelSelector=job-name=forged")["items"] == []
+
+
+def warning_about(wall: Wall, namespace: str, job: str) -> str:
+    """Return why the real controller cannot make a Job's pod."""
+    deadline = time.monotonic() + POD_SECONDS
+    query = f"?fieldSelector=involvedObject.name={job},reason=FailedCreate"
+    while not (found := wall.administrator.get("Event", namespace, query=query)["items"]):
+        assert time.monotonic() < deadline, f"no warning about {job}"
+        time.sleep(0.2)
+    return str(found[0]["message"])
 
 
 _NOWHERE, _NO_ADDRESS = "does not have a host assigned", "address not allowed"

@@ -9,7 +9,7 @@ import pytest
 
 from integration.admission import JOB_CONTROLLER, Wall, fresh, in_force
 from integration.chart import Object
-from integration.test_admission_namespaces import OURS, PRIVILEGES, let_debug, pod
+from integration.test_admission_namespaces import NOT_MADE_NOW, OURS, PRIVILEGES, let_debug, made_now, pod
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -60,7 +60,8 @@ def test_pods_within_baseline_are_nobodys_business(wall: Wall, name: str) -> Non
 def test_runs_have_what_they_need(wall: Wall) -> None:
     options: Any = {"container": {"securityContext": {"capabilities": {"add": ["IPC_LOCK"]}}}}
     controller = wall.account(JOB_CONTROLLER, GUARDED)
-    assert controller.create(pod(GUARDED, OURS, ("Job", "run"), **options)) == ""
+    assert controller.create(pod(GUARDED, OURS, ("Job", "run"), annotations=made_now(wall), **options)) == ""
+    assert NOT_MADE_NOW in controller.create(pod(GUARDED, OURS, ("Job", "run"), **options))
     assert SAID in controller.create(pod(GUARDED, {}, ("Job", "run"), **options))
     assert "made by the controller of a run's Job alone" in wall.user.create(pod(GUARDED, OURS, **options))
 

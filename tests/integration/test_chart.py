@@ -68,6 +68,8 @@ USED: dict[tuple[str, str], set[str]] = {
     ("", "configmaps"): {"get", "create", "delete"},
     ("", "persistentvolumeclaims"): {"get", "create"},
     ("", "events"): {"list", "create"},
+    # children_policy.py
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): {"get"},
 }
 
 

@@ -20,7 +20,7 @@ def names(kind: str, values: Object) -> set[str]:
 
 
 def test_a_policy_is_there_for_whatever_is_switched_on() -> None:
-    always = {"runs", "children", "jobs", "objects", "pods"}
+    always = {"runs", "children", "jobs", "objects", "origin", "pods"}
     assert names(POLICY, {}) == always
     assert names(POLICY, PRIVILEGED) == always | {"parity", "driver", "nodes"}
     for values in ({}, PRIVILEGED):
@@ -32,7 +32,8 @@ def test_what_cannot_be_judged_is_refused() -> None:
     objects = render(PRIVILEGED)
     assert {o["spec"]["failurePolicy"] for o in objects if o["kind"] == POLICY} == {"Fail"}
     bindings = [o["spec"] for o in objects if o["kind"] == BINDING]
-    assert all(set(spec) == {"policyName", "validationActions"} for spec in bindings)
+    assert all(set(spec) <= {"policyName", "validationActions", "paramRef"} for spec in bindings)
+    assert {spec["paramRef"]["parameterNotFoundAction"] for spec in bindings if "paramRef" in spec} == {"Deny"}
     assert {action for spec in bindings for action in spec["validationActions"]} == {"Deny"}
 
 

@@ -172,11 +172,24 @@ async def test_an_event_is_stored_once_and_kept_by_its_run(
     told = events.event(typed, events.Note("Warning", "Why", "because"), datetime.now(UTC), attempt=1)
     await cluster.emit_event(told)
     await cluster.emit_event(told)
-    await cluster.emit_event({**told, "metadata": {**told["metadata"], "name": "normal"}, "type": "Normal"})
-    [warning] = await cluster.events_about(namespace, run["metadata"]["uid"])
-    assert (warning["reason"], warning["message"]) == ("Why", "because")
-    assert await cluster.events_about(namespace, UNKNOWN) == []
-    assert await cluster.get(EVENTS, namespace, "normal") is not None
+    found = await cluster.get(EVENTS, namespace, told["metadata"]["name"])
+    assert found is not None
+    assert (found["reason"], found["message"]) == ("Why", "because")
+
+
+async def test_of_events_the_warnings_about_jobs_are_read(
+    cluster: Cluster, namespace: str, run: dict[str, Any]
+) -> None:
+    typed = MLPerfRun.model_validate({**run, "status": {}})
+    told = events.event(typed, events.Note("Warning", "Why", "because"), datetime.now(UTC), attempt=1)
+
+    def event(name: str, kind: str = "Job", severity: str = "Warning") -> dict[str, Any]:
+        about = {**told["involvedObject"], "kind": kind, "apiVersion": "v1"}
+        return {**told, "metadata": {**told["metadata"], "name": name}, "type": severity, "involvedObject": about}
+
+    for body in (event("job"), event("pod", kind="Pod"), event("normal", severity="Normal")):
+        await cluster.emit_event(body)
+    assert [found["metadata"]["name"] for found in await cluster.warnings_about_jobs(namespace)] == ["job"]
 
 
 async def test_the_log_of_a_pod_that_never_started_is_refused_with_a_reason(cluster: Cluster, namespace: str) -> None:

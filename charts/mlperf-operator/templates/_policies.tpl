@@ -140,6 +140,11 @@ variables.containers.all(c, c.?ports.orValue([]).all(p, p.?hostPort.orValue(0) =
   expression: request.userInfo.username != {{ include "mlperf-operator.account" . | toJson }}
 {{- end }}
 
+{{/* The policy `children` and its binding, whose uid the pods of runs carry where runs alone have privileges. */}}
+{{- define "mlperf-operator.childrenPolicy" -}}
+{{ include "mlperf-operator.name" . }}-children
+{{- end }}
+
 {{/* "mlperf-operator.policyBinding" (list . NAME) */}}
 {{- define "mlperf-operator.policyBinding" -}}
 {{- $root := index . 0 -}}

@@ -45,6 +45,19 @@ class Images:
     """Empty: NVIDIA's runtime is the default one."""
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What the administrator holds the pods of runs to."""
+
+    host_paths: tuple[str, ...] = ()
+    """Folders of the node that they may mount."""
+    children_policy: str = ""
+    """Uid of the admission policy's binding under which their Job is made, where there is one."""
+
+
+NO_BOUNDS = Bounds()
+
+
 def job(
     run: MLPerfRun,
     suite: Suite,
@@ -53,7 +66,7 @@ def job(
     config_digest: str,
     *,
     driver: str | None = None,
-    host_paths: Iterable[str] = (),
+    bounds: Bounds = NO_BOUNDS,
 ) -> dict[str, Any]:
     """Build the run's Job. It is created once and never changed but for `suspend`.
 
@@ -90,9 +103,16 @@ def job(
             "suspend": spec.suspend or spec.queue_name is not None,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules(harness)},
-            "template": {"metadata": {"labels": naming.labels(run, RUN)}, "spec": confined(pod, host_paths)},
+            "template": _template(run, RUN, pod, bounds),
         },
     }
+
+
+def _template(run: MLPerfRun, component: str, pod: dict[str, Any], bounds: Bounds) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"labels": naming.labels(run, component)}
+    if bounds.children_policy:
+        metadata["annotations"] = {naming.CHILDREN_POLICY_ANNOTATION: bounds.children_policy}
+    return {"metadata": metadata, "spec": confined(pod, bounds.host_paths)}
 
 
 def _failure_rules(containers: Iterable[str]) -> list[dict[str, Any]]:
@@ -151,7 +171,7 @@ def _runtime_class(run: MLPerfRun, suite: Suite, images: Images) -> dict[str, st
 
 
 def recovery_job(
-    run: MLPerfRun, suite: Suite, images: Images, node: str | None, host_paths: Iterable[str] = ()
+    run: MLPerfRun, suite: Suite, images: Images, node: str | None, bounds: Bounds = NO_BOUNDS
 ) -> dict[str, Any]:
     """Build the Job that runs `collect --once` on the run's results volume, on the node that may hold it.
 
@@ -173,6 +193,6 @@ def recovery_job(
         "spec": {
             "backoffLimit": RECOVERY_BACKOFF_LIMIT,
             "activeDeadlineSeconds": 2 * GRACE_SECONDS,
-            "template": {"metadata": {"labels": naming.labels(run, COLLECT)}, "spec": confined(pod, host_paths)},
+            "template": _template(run, COLLECT, pod, bounds),
         },
     }

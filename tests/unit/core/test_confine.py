@@ -10,7 +10,7 @@ import pytest
 from mlperf_operator.api.v1alpha1 import MLPerfRun
 from mlperf_operator.host_paths import lies_under, outermost
 from mlperf_operator.resources.confine import HostPathError, confined
-from mlperf_operator.resources.job import job, recovery_job
+from mlperf_operator.resources.job import Bounds, job, recovery_job
 from mlperf_operator.resources.volumes import artifacts
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import IMAGES, UID, a100
@@ -23,8 +23,8 @@ def pods(run: MLPerfRun, allowed: tuple[str, ...] = PREFIXES) -> list[dict[str, 
     """Return the specs of the run's pod and of the one that reads results again."""
     suite = BUILT_IN[run.spec.suite]
     bodies = [
-        job(run, suite, IMAGES, [], "digest", host_paths=allowed),
-        recovery_job(run, suite, IMAGES, "node-1", allowed),
+        job(run, suite, IMAGES, [], "digest", bounds=Bounds(allowed)),
+        recovery_job(run, suite, IMAGES, "node-1", Bounds(allowed)),
     ]
     return [body["spec"]["template"]["spec"] for body in bodies]
 

@@ -20,6 +20,7 @@ from mlperf_operator.api.v1alpha1 import MLPerfRun, MLPerfRunSpec
 from mlperf_operator.gpu_config_schema import ConfigError
 from mlperf_operator.limits import Limits
 from mlperf_operator.plan import Inputs, desired_objects
+from mlperf_operator.resources.job import Bounds
 from mlperf_operator.resources.overrides import override_files
 from mlperf_operator.suites import BUILT_IN
 from unit.core.builders import IMAGES, UID
@@ -232,7 +233,7 @@ def rendered(spec: Spec) -> list[dict[str, Any]] | None:
         files = override_files(run, suite)
     except ConfigError:
         return None
-    inputs = Inputs(suite=suite, images=IMAGES, agent_files={}, override_files=files, host_paths=LIMITS.host_paths)
+    inputs = Inputs(suite=suite, images=IMAGES, agent_files={}, override_files=files, bounds=Bounds(LIMITS.host_paths))
     return desired_objects(run, inputs)
 
 

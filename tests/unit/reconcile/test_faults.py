@@ -46,6 +46,22 @@ async def test_a_job_whose_status_was_never_written_goes_on_without_its_suite_to
     assert world.run()["status"]["jobName"] == "demo"
 
 
+@pytest.mark.parametrize("status", [403, 422])
+async def test_a_job_that_may_not_be_changed_freezes_no_status(status: int) -> None:
+    world = new_world()
+    operator = Operator(world)
+    await operator.reconcile()
+    world.start_pod()
+    world.run()["spec"]["suspend"] = True
+    world.troubles = [Trouble(ApiError(status, "Invalid", "a policy denied request: no changes to Jobs"))]
+    with pytest.raises(ApiError, match="no changes to Jobs"):
+        await operator.reconcile()
+    assert world.run()["status"]["podName"] == "demo-1"
+    assert world.objects["Job", "demo"]["spec"]["suspend"] is False
+    await operator.reconcile()
+    assert world.objects["Job", "demo"]["spec"]["suspend"] is True
+
+
 async def test_a_run_that_this_version_cannot_read_goes_on_if_it_has_a_job() -> None:
     world = new_world()
     await Operator(world).reconcile()
@@ -351,9 +367,11 @@ async def test_a_pod_that_is_refused_is_explained_by_the_jobs_latest_warning_of_
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "PodSecurityRefused")
     world.warnings = [{"message": "exceeded quota", "lastTimestamp": old}]
+    world.now += timedelta(seconds=5)
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "PodNotCreated")
     world.warnings = [{"message": "a webhook said no"}]
+    world.now += timedelta(seconds=5)
     await operator.reconcile()
     assert world.condition("Succeeded") == ("Unknown", "PodRefused")
 

@@ -9,7 +9,7 @@ import pytest
 
 from mlperf_operator.cluster import ApiError
 from mlperf_operator.limits import Limits
-from unit.reconcile.world import LIMITS, Operator, Trouble, World, new_world
+from unit.reconcile.world import CHILDREN_POLICY, LIMITS, Operator, Trouble, World, new_world
 
 ON_A_CLAIM = {"results": {"claimName": "r"}}
 
@@ -63,6 +63,14 @@ async def test_lost_results_are_read_from_the_volume_by_the_recovery_job() -> No
     await operator.reconcile()
     assert world.condition("Succeeded") == ("True", "Completed")
     assert world.condition("ResultsValid") == ("True", "Valid")
+
+
+async def test_both_jobs_say_under_which_admission_policy_they_were_made() -> None:
+    world = new_world(ON_A_CLAIM)
+    await _completed_without_report(world)
+    templates = [world.objects["Job", name]["spec"]["template"] for name in ("demo", "demo-collect")]
+    said = {"mlperf.dev/children-policy": CHILDREN_POLICY}
+    assert [template["metadata"]["annotations"] for template in templates] == [said, said]
 
 
 async def test_a_recovery_job_that_fails_ends_the_run_without_success() -> None:

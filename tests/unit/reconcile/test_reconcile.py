@@ -220,7 +220,7 @@ async def test_changes_of_stages_wait_longer_the_more_runs_are_under_way() -> No
     await operator.reconcile()
     pod = world.start_pod()
     await operator.reconcile()
-    written = operator.reconciler._written
+    written = operator.reconciler._statuses._written
     written.update({f"another-{number}": written[UID] for number in range(499)})
     world.objects["Pod", pod]["status"]["initContainerStatuses"] = [{"name": "code", "state": {"running": {}}}]
     await operator.reconcile()
@@ -246,9 +246,9 @@ async def test_nothing_is_remembered_of_a_run_that_has_finished() -> None:
     operator = Operator(world)
     await _finish(world, operator)
     await operator.reconcile(look=False)
-    assert operator.reconciler._written
+    assert operator.reconciler._statuses._written
     await operator.reconcile()
-    assert not operator.reconciler._written
+    assert not operator.reconciler._statuses._written
 
 
 async def test_nothing_is_remembered_of_a_run_that_went_while_its_status_was_written() -> None:
@@ -263,7 +263,7 @@ async def test_nothing_is_remembered_of_a_run_that_went_while_its_status_was_wri
     operator = Operator(world)
     await operator.reconcile()
     assert world.writes[-1] == "status"
-    assert not operator.reconciler._written
+    assert not operator.reconciler._statuses._written
 
 
 async def test_an_api_error_is_raised_for_the_queue_to_try_again() -> None:

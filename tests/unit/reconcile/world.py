@@ -148,9 +148,10 @@ class World:
             if body["metadata"]["name"] not in {event["metadata"]["name"] for event in self.events}:
                 self.events.append(dict(body))
 
-    async def events_about(self, namespace: str, uid: str) -> list[dict[str, Any]]:
+    async def warnings_about_jobs(self, namespace: str) -> list[dict[str, Any]]:
         with self._request():
-            return list(self.warnings)
+            uid = self.objects["Job", "demo"]["metadata"]["uid"]
+            return [{"involvedObject": {"uid": uid}, **warning} for warning in self.warnings]
 
     async def list_in(self, resource: Resource, namespace: str, label_selector: str) -> list[dict[str, Any]]:
         name, _, value = label_selector.partition("=")
@@ -217,8 +218,20 @@ class _ByRun(Generic[R]):
         return [record for record in self._records if record.run_uid == value]
 
 
+CHILDREN_POLICY = "policy-1"
+
+
+class FixedPolicy:
+    """An admission policy whose binding stays."""
+
+    async def uid(self) -> str:
+        return CHILDREN_POLICY
+
+
 class FixedInputs:
     """Inputs without a cluster."""
+
+    children_policy = FixedPolicy()
 
     def images(self, run: MLPerfRun, suite: Suite) -> Images:
         return IMAGES

@@ -7,9 +7,12 @@ from typing import Any
 
 import kopf
 import pytest
+from aiohttp import web
+from local_cluster.ports import free_port
 
 from mlperf_operator.handlers import EndlessBackoffs, registry, watch
 from mlperf_operator.informer import PAGE_SIZE
+from mlperf_operator.site import site
 
 
 def _functions(found: kopf.OperatorRegistry) -> dict[str, Any]:
@@ -50,9 +53,32 @@ def test_pauses_grow_to_a_cap_and_never_end() -> None:
     assert all(48 <= pause <= 72 for pause in pauses[6:])
 
 
-async def test_login_is_kopfs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kopf, "login_via_client", lambda **_: "credentials")
-    assert await _functions(registry(lambda _: None))["login"](logger=None) == "credentials"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+
+
+@pytest.mark.parametrize(("query", "accepted"), [("", "*/*"), ("?watch=true", METADATA)], ids=["list", "watch"])
+async def test_kopf_logs_in_as_ever_and_watches_metadata_alone(
+    monkeypatch: pytest.MonkeyPatch, query: str, accepted: str
+) -> None:
+    port, asked = free_port(), dict[str, str]()
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.update(request.headers)
+        return web.Response()
+
+    login = kopf.ConnectionInfo(server=f"http://127.0.0.1:{port}", token="secret")  # noqa: S106 - nobody's
+    monkeypatch.setattr(kopf, "login_via_client", lambda **_: login)
+    found = await _functions(registry(lambda _: None))["login"](logger=None)
+    assert found.server == login.server
+    async with site(port, [web.get("/runs", answer)]), found.aiohttp_session as session:
+        await session.get(f"{found.server}/runs{query}")
+    assert asked["Authorization"] == "Bearer secret"
+    assert asked["Accept"] == accepted
+
+
+async def test_kopf_is_told_when_there_are_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kopf, "login_via_client", lambda **_: None)
+    assert await _functions(registry(lambda _: None))["login"](logger=None) is None
 
 
 async def test_kopf_runs_alone_for_all_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:

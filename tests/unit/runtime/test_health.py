@@ -24,7 +24,7 @@ class _Stream:
 async def _ask(streams: list[_Stream], *, leader: bool, path: str) -> tuple[int, str]:
     port = free_port()
     async with (
-        Health(port, streams, is_leader=lambda: leader),
+        Health(port, streams, is_leader=lambda: leader).serving(),
         aiohttp.ClientSession() as session,
         session.get(f"http://127.0.0.1:{port}{path}") as response,
     ):
@@ -55,7 +55,8 @@ async def test_a_standby_is_ready_and_healthy_without_streams() -> None:
 
 async def test_a_blocked_event_loop_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "MAX_LOOP_LAG_SECONDS", 0.2)
-    async with Health(free_port(), [], is_leader=lambda: False) as health:
+    health = Health(free_port(), [], is_leader=lambda: False)
+    async with health.serving():
         await asyncio.sleep(0.01)
         time.sleep(1)  # noqa: ASYNC251 - blocking is what is tested
         await asyncio.sleep(0.05)

@@ -104,7 +104,7 @@ async def test_requests_are_counted_by_their_answer_and_those_without_one_too() 
 
 async def test_the_event_loops_lag_is_measured() -> None:
     metrics = Metrics()
-    async with Health(free_port(), [], is_leader=lambda: False, metrics=metrics):
+    async with Health(free_port(), [], is_leader=lambda: False, metrics=metrics).serving():
         await until(lambda: value(metrics.registry, "mlperf_operator_event_loop_lag_seconds_count") == 1)
 
 

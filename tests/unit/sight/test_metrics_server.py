@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from local_cluster.ports import free_port
 
+from mlperf_operator import metrics_server
 from mlperf_operator.metrics import Metrics
 from mlperf_operator.metrics_server import MetricsServer, Shown
 from mlperf_operator.observed import RunRecord
@@ -36,7 +37,7 @@ class _Informer:
 async def _serving(runs: Mapping[str, RunRecord], *informers: _Informer) -> AsyncIterator[int]:
     port, metrics = free_port(), Metrics()
     metrics.about_process()
-    async with MetricsServer(port, metrics, Shown(informers, {"reference-cpu"}, runs, {})):
+    async with MetricsServer(port, metrics, Shown(informers, {"reference-cpu"}, runs, {})).serving():
         yield port
 
 
@@ -79,9 +80,10 @@ async def test_a_scraper_may_ask_for_openmetrics() -> None:
     assert shown.endswith("# EOF\n")
 
 
-async def test_port_0_serves_nothing() -> None:
-    async with MetricsServer(0, Metrics(), Shown((), set(), {}, {})) as server:
-        assert server._runner is None
+async def test_port_0_serves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "site", lambda *_: pytest.fail("a port was opened"))
+    async with MetricsServer(0, Metrics(), Shown((), set(), {}, {})).serving():
+        pass
 
 
 def _fleet() -> dict[str, RunRecord]:
