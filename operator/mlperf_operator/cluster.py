@@ -33,6 +33,10 @@ MAX_CONNECTIONS = 300
 
 LOG_LIMIT_BYTES = 4 * 1024**2
 
+_JSON = "application/json"
+_METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{_JSON}"
+"""Asks for an object's metadata alone."""
+
 _APPLY = "application/apply-patch+yaml; charset=utf-8"
 """Server-side apply reads YAML. With a charset the client sends the text that it is given."""
 
@@ -147,9 +151,10 @@ class Cluster:
             yield cls(api)
 
     async def create(self, body: Mapping[str, Any]) -> Json:
-        """Create an object and return it as stored."""
-        meta = body["metadata"]
-        return await self._write("POST", BY_KIND[body["kind"]].url(meta["namespace"]), body)
+        """Create an object and return it as stored; of a ConfigMap or claim, which may be large, its metadata."""
+        resource = BY_KIND[body["kind"]]
+        accept = _METADATA if resource in (CONFIG_MAPS, CLAIMS) else _JSON
+        return await self._write("POST", resource.url(body["metadata"]["namespace"]), body, accept=accept)
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Json | None:
         """Return an object, or None when there is none."""
@@ -195,7 +200,7 @@ class Cluster:
     async def apply_run_status(
         self, namespace: str, name: str, uid: str, resource_version: str, status: Mapping[str, Any]
     ) -> Json:
-        """Apply the whole status of exactly this run, as it was read, and return the object as stored.
+        """Apply the whole status of exactly this run, as it was read, and return the object's metadata.
 
         Raises:
             ApiError: among others 404 when the run is gone and 409 when it was made anew or changed meanwhile.
@@ -209,7 +214,7 @@ class Cluster:
         }
         query = {"fieldManager": naming.MANAGER, "force": "true"}
         url = MLPERF_RUNS.url(namespace, name, "status")
-        return await self._write("PATCH", url, body, query=query, content_type=_APPLY)
+        return await self._write("PATCH", url, body, query=query, content_type=_APPLY, accept=_METADATA)
 
     async def patch_node(self, name: str, resource_version: str, patch: Mapping[str, Any]) -> Json:
         """Merge a patch into a node as it was read, and return it as stored.
@@ -259,7 +264,7 @@ class Cluster:
     async def emit_event(self, body: Mapping[str, Any]) -> None:
         """Create an Event; one that was told already is left as it is."""
         try:
-            await self._write("POST", EVENTS.url(body["metadata"]["namespace"]), body)
+            await self._write("POST", EVENTS.url(body["metadata"]["namespace"]), body, accept=_METADATA)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -305,13 +310,14 @@ class Cluster:
         body: Mapping[str, Any],
         *,
         query: Mapping[str, str] | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> Json:
         if not self.guard():
             raise NotLeaderError
         token = _WRITES.set(True)
         try:
-            return await self._json(method, url, body, query=query, content_type=content_type)
+            return await self._json(method, url, body, query=query, content_type=content_type, accept=accept)
         finally:
             _WRITES.reset(token)
 
@@ -334,9 +340,10 @@ class Cluster:
         body: Mapping[str, Any] | None = None,
         *,
         query: Mapping[str, str] | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> Json:
-        return _parsed(await self._request(method, url, body, query=query, content_type=content_type))
+        return _parsed(await self._request(method, url, body, query=query, content_type=content_type, accept=accept))
 
     async def _request(
         self,
@@ -345,10 +352,11 @@ class Cluster:
         body: Mapping[str, Any] | None = None,
         *,
         query: Mapping[str, str] | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> bytes:
         with _translated():
-            response = await self._send(method, url, body, query or {}, content_type=content_type)
+            response = await self._send(method, url, body, query or {}, content_type=content_type, accept=accept)
             return await response.read()
 
     async def _send(
@@ -358,12 +366,13 @@ class Cluster:
         body: Mapping[str, Any] | None,
         query: Mapping[str, str],
         *,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - aiohttp's own kind of timeout
     ) -> aiohttp.ClientResponse:
         headers = {
             "Content-Type": content_type,
-            "Accept": "application/json",
+            "Accept": accept,
             # To pack and unpack answers costs both sides more than a cluster's network.
             "Accept-Encoding": "identity",
             "User-Agent": naming.MANAGER,

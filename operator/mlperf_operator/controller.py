@@ -132,10 +132,12 @@ class Controller:
         record = new or old
         if record is None:
             return
-        if old is not None and (new is None or new.uid != old.uid):
+        is_another = old is None or new is None or new.uid != old.uid
+        if old is not None and is_another:
             self._reconciler.forget(old.uid)
         key = f"{record.namespace}/{record.name}"
-        self._queue.add(key)
+        # Somebody waits for a new run's Job; what is under way already can be told of a little later.
+        self._queue.add(key, urgent=is_another)
         if self._drivers is not None:
             self._drivers.run_changed(key)
 

@@ -7,7 +7,7 @@ import heapq
 import itertools
 import random
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -17,6 +17,9 @@ K = TypeVar("K", bound=Hashable)
 
 BASE_DELAY_SECONDS = 0.25
 MAX_DELAY_SECONDS = 300.0
+
+URGENT_IN_A_ROW = 3
+"""Urgent keys that come before one that is not: however many there are, the others get on."""
 
 
 class WorkQueue(Generic[K]):
@@ -29,7 +32,12 @@ class WorkQueue(Generic[K]):
         *,
         jitter: Callable[[], float] = lambda: random.uniform(0.8, 1.2),  # noqa: S311
     ) -> None:
-        self._ready: deque[K] = deque()
+        self._urgent: OrderedDict[K, None] = OrderedDict()
+        self._ready: OrderedDict[K, None] = OrderedDict()
+        """Both: keys that wait for a worker, in their order."""
+        self._in_a_row = 0
+        self._hurried: set[K] = set()
+        """Keys that are to be urgent when they wait next."""
         self._dirty: dict[K, float] = {}
         self._processing: dict[K, float] = {}
         """Both: since when, by `time.monotonic`."""
@@ -41,14 +49,19 @@ class WorkQueue(Generic[K]):
         self._wakeup = asyncio.Event()
         self._jitter = jitter
         # Asked by another thread, to which a list of a dict's values is whole.
-        self._metrics = metrics.queue(name, self._ready.__len__, lambda: list(self._processing.values()))
+        self._metrics = metrics.queue(name, self.__len__, lambda: list(self._processing.values()))
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._urgent) + len(self._ready)
 
-    def add(self, key: K) -> None:
-        """Add a key now; one that is being worked on comes again when that is done."""
+    def add(self, key: K, *, urgent: bool = False) -> None:
+        """Add a key now; one that is being worked on comes again when that is done. An urgent one overtakes others."""
+        if urgent:
+            self._hurried.add(key)
         if key in self._dirty:
+            if urgent and key in self._ready:
+                del self._ready[key]
+                self._push(key)
             return
         self._dirty[key] = time.monotonic()
         self._metrics.added()
@@ -81,10 +94,10 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """Wait for a key and return it; `done` must follow."""
-        while not self._ready:
+        while not len(self):
             self._wakeup.clear()
             await self._wakeup.wait()
-        key = self._ready.popleft()
+        key = self._take()
         now = time.monotonic()
         self._metrics.taken(now - self._dirty.pop(key))
         self._processing[key] = now
@@ -99,8 +112,15 @@ class WorkQueue(Generic[K]):
             self._push(key)
 
     def _push(self, key: K) -> None:
-        self._ready.append(key)
+        (self._urgent if key in self._hurried else self._ready)[key] = None
         self._wakeup.set()
+
+    def _take(self) -> K:
+        urgent = bool(self._urgent) and (self._in_a_row < URGENT_IN_A_ROW or not self._ready)
+        self._in_a_row = self._in_a_row + 1 if urgent else 0
+        key, _ = (self._urgent if urgent else self._ready).popitem(last=False)
+        self._hurried.discard(key)
+        return key
 
     def _arm(self) -> None:
         if self._timer is not None:

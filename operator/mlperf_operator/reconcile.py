@@ -22,7 +22,7 @@ from mlperf_operator.observed import Blocked, Observed, decode_job
 from mlperf_operator.outcome import Phase, outcome
 from mlperf_operator.parity import placed
 from mlperf_operator.resources.confine import HostPathError
-from mlperf_operator.resources.job import Bounds
+from mlperf_operator.resources.job import CONFIG_DIGEST_ANNOTATION, Bounds
 from mlperf_operator.status import is_finished, next_status, refused_status
 from mlperf_operator.status_writer import OnFinished, StatusWriter
 from mlperf_operator.suites import Suite
@@ -165,8 +165,10 @@ class Reconciler:
                 raise
             reason = "QuotaExceeded" if "exceeded quota" in error.message else "CreationRefused"
             return replace(observed, blocked=Blocked(reason, error.message))
-        job = decode_job(body) if body is not None else None
-        return replace(observed, job=job, config_digest=plan.config_digest(run, inputs))
+        if body is None:
+            return observed
+        digest = (body["metadata"].get("annotations") or {}).get(CONFIG_DIGEST_ANNOTATION, "")
+        return replace(observed, job=decode_job(body), config_digest=digest)
 
     async def _bounds(self) -> Bounds:
         return Bounds(self._limits.host_paths, await self._inputs.children_policy.uid())

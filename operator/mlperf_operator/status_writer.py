@@ -80,7 +80,8 @@ class StatusWriter:
         meta, written = run.metadata, self._written.get(run.metadata.uid)
         if written is not None and run.status is written.waiting:
             run = run.model_copy(update={"status": written.status})
-        old, new = to_wire(run.status), to_wire(status)
+        # Most passes change nothing, and to compare costs less than to write down.
+        old, new = ({}, {}) if run.status == status else (to_wire(run.status), to_wire(status))
         if old == new:
             if written is not None:
                 self._written[meta.uid] = replace(written, waiting=None)

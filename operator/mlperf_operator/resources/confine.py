@@ -52,5 +52,6 @@ def _with_sub_paths(container: Mapping[str, Any], below: Mapping[str, str]) -> d
 
 
 def _with_sub_path(mount: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    path = PurePosixPath(folder, mount.get("subPath", ""))
-    return dict(mount) if folder == "." else {**mount, "subPath": str(path)}
+    if folder == ".":
+        return dict(mount)
+    return {**mount, "subPath": str(PurePosixPath(folder, mount.get("subPath", "")))}

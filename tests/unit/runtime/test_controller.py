@@ -116,6 +116,29 @@ async def test_every_run_is_looked_at_again_from_time_to_time() -> None:
         assert len(api.requests) > before
 
 
+async def test_a_new_run_comes_before_what_is_to_be_told_of_others(
+    wakes: list[Callable[[str], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    opened = asyncio.Event()
+
+    async def reconcile(_self: Reconciler, key: str) -> None:
+        seen.append(key)
+        await opened.wait()
+
+    monkeypatch.setattr(Reconciler, "reconcile", reconcile)
+    api = FakeApi()
+    async with _controlled(api) as controller:
+        await until(lambda: len(api.watchers) == 3)
+        for number in range(4):
+            wakes[0](f"bench/old-{number}")
+        api.put(f"{RUNS}demo", _run())
+        await until(lambda: "bench/demo" in controller.runs.store)
+        opened.set()
+        await until(lambda: len(seen) == 5)
+    assert seen.index("bench/demo") == 2, "two workers each had one already"
+
+
 async def test_a_run_of_which_nobody_may_write_does_not_stop_the_others(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mlperf_operator.queue import WorkQueue
+from mlperf_operator.queue import URGENT_IN_A_ROW, WorkQueue
 from unit.runtime.skipping_loop import SkippingLoop
 
 
@@ -93,3 +93,43 @@ def test_a_failure_waits_as_long_as_the_server_asks_for() -> None:
 
     with asyncio.Runner(loop_factory=SkippingLoop) as runner:
         assert runner.run(wait()) == 7.0
+
+
+async def test_an_urgent_key_overtakes_others_that_wait() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for key in "abc":
+        queue.add(key)
+    queue.add("d", urgent=True)
+    queue.add("b", urgent=True)
+    assert len(queue) == 4
+    assert [await _next(queue) for _ in range(4)] == ["d", "b", "a", "c"]
+
+
+async def test_a_key_that_becomes_urgent_while_it_is_worked_on_overtakes_when_it_comes_again() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    await _next(queue)
+    queue.add("b")
+    queue.add("a", urgent=True)
+    queue.done("a")
+    assert [await _next(queue) for _ in range(2)] == ["a", "b"]
+
+
+async def test_urgency_ends_when_the_key_is_handed_out() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a", urgent=True)
+    await _next(queue)
+    queue.done("a")
+    queue.add("b")
+    queue.add("a")
+    assert [await _next(queue) for _ in range(2)] == ["b", "a"]
+
+
+async def test_many_urgent_keys_let_others_through() -> None:
+    queue: WorkQueue[int] = WorkQueue()
+    queue.add(1000)
+    for key in range(100):
+        queue.add(key, urgent=True)
+    async with asyncio.timeout(1):
+        found = [await queue.get() for _ in range(URGENT_IN_A_ROW + 1)]
+    assert found == [*range(URGENT_IN_A_ROW), 1000]

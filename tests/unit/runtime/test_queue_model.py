@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mlperf_operator.queue import BASE_DELAY_SECONDS, MAX_DELAY_SECONDS, WorkQueue
+from mlperf_operator.queue import BASE_DELAY_SECONDS, MAX_DELAY_SECONDS, URGENT_IN_A_ROW, WorkQueue
 from unit.runtime.skipping_loop import SkippingLoop
 
 keys = st.sampled_from("abc")
@@ -27,6 +28,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.ready: list[str] = []
         self.again: set[str] = set()
         self.working: set[str] = set()
+        self.urgent: list[str] = []
+        self.hurried: set[str] = set()
+        self.in_a_row = 0
         self.delayed: dict[str, tuple[float, int]] = {}
         self.failures: dict[str, int] = {}
         self.calls = 0
@@ -43,8 +47,11 @@ class QueueMachine(RuleBasedStateMachine):
     def _model_add(self, key: str) -> None:
         if key in self.working:
             self.again.add(key)
-        elif key not in self.ready:
-            self.ready.append(key)
+        elif key not in (*self.ready, *self.urgent):
+            self._model_push(key)
+
+    def _model_push(self, key: str) -> None:
+        (self.urgent if key in self.hurried else self.ready).append(key)
 
     def _model_delay(self, key: str, seconds: float) -> None:
         self.calls += 1
@@ -55,6 +62,14 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(key=keys)
     def add(self, key: str) -> None:
         self._call(self.queue.add, key)
+        self._model_add(key)
+
+    @rule(key=keys)
+    def add_urgent(self, key: str) -> None:
+        self._call(partial(self.queue.add, urgent=True), key)
+        self.hurried.add(key)
+        if key in self.ready:
+            self.ready.remove(key)
         self._model_add(key)
 
     @rule(key=keys, seconds=st.integers(1, 20))
@@ -74,12 +89,16 @@ class QueueMachine(RuleBasedStateMachine):
         self._call(self.queue.forget, key)
         self.failures.pop(key, None)
 
-    @precondition(lambda self: self.ready)
+    @precondition(lambda self: self.ready or self.urgent)
     @rule()
     def get(self) -> None:
         key = self.loop.run_until_complete(self.queue.get())
         assert key not in self.working
-        assert key == self.ready.pop(0)
+        others_turn = self.ready and self.in_a_row == URGENT_IN_A_ROW
+        urgent = self.urgent and not others_turn
+        assert key == (self.urgent if urgent else self.ready).pop(0)
+        self.in_a_row = min(self.in_a_row + 1, URGENT_IN_A_ROW) if urgent else 0
+        self.hurried.discard(key)
         self.working.add(key)
 
     @precondition(lambda self: self.working)
@@ -90,7 +109,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.working.discard(key)
         if key in self.again:
             self.again.discard(key)
-            self.ready.append(key)
+            self._model_push(key)
 
     @rule(seconds=st.sampled_from([0.25, 1.0, 7.0, 400.0]))
     def wait(self, seconds: float) -> None:
@@ -103,7 +122,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def as_many_are_ready(self) -> None:
-        assert len(self.queue) == len(self.ready)
+        assert len(self.queue) == len(self.ready) + len(self.urgent)
 
 
 TestQueue = QueueMachine.TestCase
