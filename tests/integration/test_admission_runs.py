@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 SYSTEM, BENCH, OTHER, PLAIN, FORBIDDEN = fresh("system", "bench", "other", "plain", "forbidden")
 OWN_SUITE = REFERENCE_CPU.model_copy(update={"name": "own", "image": "registry.example/own:1"})
-POLICIES = ("runs", "children", "jobs", "objects", "parity", "pods", "driver", "nodes")
+POLICIES = ("runs", "children", "jobs", "objects", "origin", "parity", "pods", "driver", "nodes")
 STORE: Object = {"endpoint": "https://s3.example:9000", "bucket": "mlperf", "credentialsSecret": {"name": "s3"}}
 
 VALUES: Object = {

@@ -68,8 +68,6 @@ USED: dict[tuple[str, str], set[str]] = {
     ("", "configmaps"): {"get", "create", "delete"},
     ("", "persistentvolumeclaims"): {"get", "create"},
     ("", "events"): {"list", "create"},
-    # children_policy.py
-    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): {"get"},
 }
 
 
@@ -123,7 +121,17 @@ def test_a_cluster_that_is_too_old_is_refused() -> None:
 
 def test_the_operator_may_do_what_it_does_and_nothing_more() -> None:
     objects = render()
-    assert verbs(only(objects, "ClusterRole", "mlperf-operator")) == USED
+    role = only(objects, "ClusterRole", "mlperf-operator")
+    assert verbs(role) == USED
+    assert [rule for rule in role["rules"] if "resourceNames" in rule] == [
+        # children_policy.py
+        {
+            "apiGroups": ["admissionregistration.k8s.io"],
+            "resources": ["validatingadmissionpolicybindings"],
+            "resourceNames": ["mlperf-operator-children"],
+            "verbs": ["get"],
+        }
+    ]
     lease = only(objects, "Role")
     assert lease["rules"] == [
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
@@ -134,6 +142,12 @@ def test_the_operator_may_do_what_it_does_and_nothing_more() -> None:
             "verbs": ["get", "update"],
         },
     ]
+
+
+def test_without_policies_the_operator_asks_for_none() -> None:
+    objects = render({"admissionPolicies": {"enabled": False}})
+    assert not [rule for rule in only(objects, "ClusterRole", "mlperf-operator")["rules"] if "resourceNames" in rule]
+    assert "MLPERF_OPERATOR_CHILDREN_POLICY" not in {entry["name"] for entry in container(objects)["env"]}
 
 
 def test_the_roles_are_bound_to_the_service_account_of_the_pod() -> None:

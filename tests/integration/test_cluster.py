@@ -67,9 +67,10 @@ async def stored(cluster: Cluster, namespace: str) -> dict[str, Any]:
 
 
 async def apply(cluster: Cluster, run: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
-    """Apply a status to a run as it was read."""
+    """Apply a status to a run as it was read, and return it as stored."""
     meta = run["metadata"]
-    return await cluster.apply_run_status(meta["namespace"], meta["name"], meta["uid"], meta["resourceVersion"], status)
+    await cluster.apply_run_status(meta["namespace"], meta["name"], meta["uid"], meta["resourceVersion"], status)
+    return await stored(cluster, meta["namespace"])
 
 
 async def test_the_same_status_twice_is_stored_once(cluster: Cluster, run: dict[str, Any]) -> None:
@@ -134,6 +135,13 @@ async def test_creating_what_exists_says_so(cluster: Cluster, namespace: str) ->
 
 async def test_what_does_not_exist_is_none(cluster: Cluster, namespace: str) -> None:
     assert await cluster.get(CONFIG_MAPS, namespace, "map") is None
+
+
+async def test_of_what_may_be_large_the_metadata_comes_back_and_of_a_job_all(cluster: Cluster, namespace: str) -> None:
+    made = await cluster.create(config_map(namespace))
+    assert made["metadata"]["uid"]
+    assert "data" not in made
+    assert "template" in (await cluster.create(job_body(namespace, suspend=True)))["spec"]
 
 
 async def test_only_exactly_the_named_object_is_deleted(cluster: Cluster, namespace: str) -> None:
