@@ -186,10 +186,7 @@ def _figures(size: Size, first: Round, second: Round, started: Started) -> dict[
 def _tell(found: Round) -> None:
     """Print a round: both sides, and the operator's requests by kind."""
     _say(f"{found.runs} runs in {found.seconds:.0f} s, bare in {found.bare_seconds:.0f} s: {found.ratio:.3f}")
-    _say(
-        f"{found.cpu_seconds / found.runs:.4f} CPU s a run, {found.resident_mb:.0f} MB, from run to Job "
-        f"{found.quantile(0.5):.2f} s (p99 {found.quantile(0.99):.2f} s)"
-    )
+    print(chart.table([found]))
     print(f"\n| request of the operator | a run, of {found.runs} |\n|---|---|")
     for (verb, resource), count in found.requests.made.most_common():
         print(f"| {verb} {resource} | {count / found.runs:.2f} |")

@@ -34,8 +34,8 @@ MAX_CONNECTIONS = 300
 LOG_LIMIT_BYTES = 4 * 1024**2
 
 _JSON = "application/json"
-_METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{_JSON}"
-"""Asks for an object's metadata alone."""
+METADATA_ALONE = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{_JSON}"
+"""Value of Accept for an object's metadata and no more."""
 
 _APPLY = "application/apply-patch+yaml; charset=utf-8"
 """Server-side apply reads YAML. With a charset the client sends the text that it is given."""
@@ -153,7 +153,7 @@ class Cluster:
     async def create(self, body: Mapping[str, Any]) -> Json:
         """Create an object and return it as stored; of a ConfigMap or claim, which may be large, its metadata."""
         resource = BY_KIND[body["kind"]]
-        accept = _METADATA if resource in (CONFIG_MAPS, CLAIMS) else _JSON
+        accept = METADATA_ALONE if resource in (CONFIG_MAPS, CLAIMS) else _JSON
         return await self._write("POST", resource.url(body["metadata"]["namespace"]), body, accept=accept)
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Json | None:
@@ -214,7 +214,7 @@ class Cluster:
         }
         query = {"fieldManager": naming.MANAGER, "force": "true"}
         url = MLPERF_RUNS.url(namespace, name, "status")
-        return await self._write("PATCH", url, body, query=query, content_type=_APPLY, accept=_METADATA)
+        return await self._write("PATCH", url, body, query=query, content_type=_APPLY, accept=METADATA_ALONE)
 
     async def patch_node(self, name: str, resource_version: str, patch: Mapping[str, Any]) -> Json:
         """Merge a patch into a node as it was read, and return it as stored.
@@ -264,7 +264,7 @@ class Cluster:
     async def emit_event(self, body: Mapping[str, Any]) -> None:
         """Create an Event; one that was told already is left as it is."""
         try:
-            await self._write("POST", EVENTS.url(body["metadata"]["namespace"]), body, accept=_METADATA)
+            await self._write("POST", EVENTS.url(body["metadata"]["namespace"]), body, accept=METADATA_ALONE)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise

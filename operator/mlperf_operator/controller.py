@@ -195,8 +195,8 @@ async def serve(settings: Settings) -> None:
         cluster.guard = lambda: lease.held
         metrics.leader.labels(naming.MANAGER).set_function(lambda: float(lease.held))
         health = Health(settings.health_port, controller.informers, is_leader=lambda: lease.held, metrics=metrics)
-        shown = MetricsServer(settings.metrics_port, metrics, controller.shown())
-        async with health.serving(), shown.serving():
+        metrics_server = MetricsServer(settings.metrics_port, metrics, controller.shown())
+        async with health.serving(), metrics_server.serving():
             await first_ended(lease.run(controller.run), _wait_for(stopped))
 
 

@@ -14,6 +14,7 @@ import kopf
 from kopf._cogs.clients.errors import APIError
 
 from mlperf_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
+from mlperf_operator.cluster import METADATA_ALONE
 from mlperf_operator.informer import PAGE_SIZE
 from mlperf_operator.naming import MANAGER
 
@@ -48,16 +49,13 @@ class NoDiffs(kopf.DiffBaseStorage):
         """Keep nothing."""
 
 
-_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
-
-
 async def _metadata_alone(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Ask for no more of a run than its metadata: it may be large, and nothing but its name is taken from kopf.
 
     Not of a list: without any run it would come with null for its items, which kopf does not expect.
     """
     if "watch" in request.url.query:
-        request.headers["Accept"] = _METADATA
+        request.headers["Accept"] = METADATA_ALONE
     return await handler(request)
 
 
